@@ -1,0 +1,36 @@
+"""Compare methods: make the benchmark's data, run whole pipelines over several seeds, and write one report.
+
+    python launch/compare.py configs/synthetic/quickstart.yaml
+    python launch/compare.py configs/synthetic/quickstart.yaml seeds=[0] output=runs/one_seed
+    python launch/compare.py configs/synthetic/quickstart.yaml synthetic.scene_correlation=0.8 data_output=data/p08 output=runs/p08
+    python launch/compare.py configs/synthetic/quickstart.yaml --restart
+
+Started again, it does not redo what is finished.
+"""
+
+import argparse
+import sys
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("comparison", help="a YAML file, such as configs/synthetic/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of that file")
+    parser.add_argument("--restart", action="store_true", help="delete the output and begin again")
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+    arguments = parser.parse_intermixed_args()
+
+    from lofi.command import run_command
+    from lofi.stages.compare import load_comparison, run_comparison
+
+    def compare() -> int:
+        comparison = load_comparison(arguments.comparison, arguments.overrides)
+        return run_comparison(comparison, restart=arguments.restart)
+
+    return run_command(compare, file=arguments.comparison)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Train a recipe: every objective, on one or many GPUs, or on a CPU.
+
+deepspeed launch/train.py configs/synthetic/lofi_s_tiny_actionformer.yaml
+deepspeed --num_gpus 2 launch/train.py RECIPE train.epochs=3 encoder.weights=runs/tac_tiny
+python launch/train.py RECIPE --resume
+"""
+
+import argparse
+import sys
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "recipe", help="a YAML recipe, such as configs/synthetic/lofi_s_tiny_actionformer.yaml"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the interrupted run in the recipe's output"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="delete the run in the recipe's output and begin again"
+    )
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+    arguments = parser.parse_intermixed_args()
+    if arguments.resume and arguments.restart:
+        parser.error("--resume and --restart exclude each other")
+
+    from lofi.command import run_command
+    from lofi.config.load import load_recipe
+    from lofi.progress import say
+    from lofi.stages.train import run_training
+
+    def train() -> None:
+        recipe = load_recipe(arguments.recipe, arguments.overrides)
+        run = run_training(recipe, resume=arguments.resume, restart=arguments.restart)
+        say(f"run directory: {run.path}")
+
+    return run_command(train, file=arguments.recipe)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What every script in launch/ shares: a user's mistake ends in one line and an exit code, not in a traceback.
+
+Exit codes: 0 done; 1 stopped in mid-work (a video that cannot be decoded, a loss that is not finite); 2 refused before any
+work (a recipe, a path, an option); 143 stopped by request after saving a checkpoint.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from lofi.data.decode import DecodeError
+from lofi.engine.loop import Interrupted, NonFiniteError
+
+
+def run_command(command: Callable[[], int | None], *, file: str | None = None) -> int:
+    """Run a command's body and turn what a user can cause into one line on stderr; returns the exit code.
+
+    Args:
+        command: the body; its result is the exit code, None is 0.
+        file: the recipe that the command was given; messages that do not name it begin with it.
+    """
+    try:
+        return command() or 0
+    except Interrupted as stop:
+        return _say(str(stop), 143)
+    except (DecodeError, NonFiniteError) as error:
+        return _say(f"stopped: {error}", 1)
+    except OSError as error:
+        return _say(f"error: {error}", 2)
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        where = f"{file}: " if file is not None and file not in str(error) else ""
+        return _say(f"error: {where}{error}", 2)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Whether the error was raised by this package for a user to read; one from a library is a bug and keeps its
+    traceback."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return Path(__file__).parent in raised_in.parents
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr, flush=True)
+    return code

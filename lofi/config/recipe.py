@@ -1,0 +1,197 @@
+"""A recipe: one run, stated whole. Composes the config dataclasses that live beside what they build.
+
+`check_recipe` holds what no single block can see: options without effect, inexact combinations, missing blocks.
+"""
+
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
+
+from lofi.data.frame_windows import DataConfig
+from lofi.data.grid import GridConfig
+from lofi.engine.deepspeed_engine import check_deepspeed_block
+from lofi.engine.loop import TrainConfig
+from lofi.engine.optimizers import OptimizerConfig
+from lofi.engine.schedules import ScheduleConfig
+from lofi.evaluation.mean_average_precision import EvaluationConfig
+from lofi.extraction import ExtractionConfig
+from lofi.fidelity import FidelityConfig
+from lofi.heads.postprocess import PostprocessConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One variant of a block that is chosen by `name`."""
+
+    name: str
+    config: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run. Blocks that are None are absent from the file."""
+
+    data: DataConfig
+    objective: Choice
+    gradient: Choice
+    optimizer: Choice
+    train: TrainConfig
+    schedule: Choice
+    grid: GridConfig = field(default_factory=GridConfig)
+    fidelity: FidelityConfig | None = None
+    """Absent where features come from disk: their directory says how they were made."""
+    encoder: Choice | None = None
+    head: Choice | None = None
+    postprocess: PostprocessConfig | None = None
+    evaluation: EvaluationConfig | None = None
+    """Absent: the run is not evaluated at its end."""
+    deepspeed: dict[str, Any] = field(default_factory=dict)
+    """Passed through to DeepSpeed."""
+    seed: int = 0
+    output: str = ""
+    """The run directory."""
+
+    @property
+    def optimizer_config(self) -> OptimizerConfig:
+        config: OptimizerConfig = self.optimizer.config
+        return config
+
+    @property
+    def schedule_config(self) -> ScheduleConfig:
+        config: ScheduleConfig = self.schedule.config
+        return config
+
+    @property
+    def reads_features(self) -> bool:
+        return self.data.features is not None
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Cross-field checks. Raises ValueError that names the key and what is allowed."""
+    is_tal = recipe.objective.name == "tal"
+    _check_source(recipe, is_tal=is_tal)
+    if is_tal and recipe.head is None:
+        raise ValueError("head is missing; objective: tal needs one.")
+    if is_tal and recipe.postprocess is None:
+        raise ValueError(
+            "postprocess is missing; objective: tal needs one (postprocess: {} takes the defaults)."
+        )
+    if not is_tal:
+        for key in ("head", "postprocess", "evaluation"):
+            if getattr(recipe, key) is not None:
+                raise ValueError(f"{key} has no effect with objective: {recipe.objective.name}; remove it.")
+        if recipe.grid.mode != "rescale":
+            raise ValueError(
+                f"grid.mode: {recipe.grid.mode} has no effect with objective: {recipe.objective.name}, which takes "
+                "single clips; remove it."
+            )
+        _refuse_set(recipe.data, "data", ("validation_subset",), f"with objective: {recipe.objective.name}")
+    else:
+        _refuse_set(recipe.data, "data", ("clips_per_segment",), "with objective: tal")
+    _check_gradient(recipe)
+    check_deepspeed_block(recipe.deepspeed)
+
+
+def _check_source(recipe: Recipe, *, is_tal: bool) -> None:
+    if recipe.reads_features:
+        if not is_tal:
+            raise ValueError(
+                f"data.features cannot serve objective: {recipe.objective.name}; set data.videos."
+            )
+        for key in ("encoder", "fidelity"):
+            if getattr(recipe, key) is not None:
+                raise ValueError(f"{key} has no effect with data.features; remove one of the two.")
+        where = "with data.features"
+        _refuse_set(recipe.data, "data", ("videos", "frame_cache", "flip", "resize"), where)
+        _refuse_set(recipe.grid, "grid", ("frame_rate", "frame_stride"), where)
+        if recipe.gradient.name != "detached":
+            raise ValueError(
+                f"gradient.name is {recipe.gradient.name}; features from disk carry no gradient to an encoder, so only "
+                "detached is allowed with data.features."
+            )
+        _refuse_set(recipe.gradient.config, "gradient", ("chunk_size",), where)
+        _refuse_set(recipe.optimizer.config, "optimizer", ("encoder_lr",), where)
+        return
+    if recipe.data.videos is None:
+        raise ValueError("data.videos (a folder) or data.features (a feature directory) is missing.")
+    for key in ("encoder", "fidelity"):
+        if getattr(recipe, key) is None:
+            raise ValueError(f"{key} is missing; data.videos needs one.")
+
+
+def _check_gradient(recipe: Recipe) -> None:
+    if recipe.encoder is None:
+        return
+    norm = getattr(recipe.encoder.config, "norm", "frozen")  # tiny has no batch norm, and no such option
+    if norm == "train" and recipe.gradient.name != "joint":
+        raise ValueError(
+            f"encoder.norm: train is refused with gradient.name: {recipe.gradient.name}, whose recomputation or chunks "
+            "would change the batch statistics; use encoder.norm: frozen or affine, or gradient.name: joint."
+        )
+    if recipe.gradient.name == "detached":
+        where = "with gradient.name: detached"
+        _refuse_set(recipe.optimizer.config, "optimizer", ("encoder_lr",), where)
+        _refuse_set(recipe.encoder.config, "encoder", ("dropout", "frozen_stages", "norm"), where)
+        fidelity = recipe.fidelity
+        if fidelity is not None and fidelity.reduction != "none":
+            raise ValueError(
+                f"fidelity.reduction: {fidelity.reduction} saves nothing with gradient.name: detached and only worsens "
+                "the features; remove it."
+            )
+
+
+def _refuse_set(config: Any, block: str, keys: tuple[str, ...], where: str) -> None:
+    """Raise for an option that is not at its default though it has no effect; options that a variant lacks are fine."""
+    for key in keys:
+        option = config.__dataclass_fields__.get(key)
+        if option is not None and getattr(config, key) != option.default:
+            raise ValueError(f"{block}.{key} has no effect {where}; remove it.")
+
+
+def recipe_to_plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as nested plain values, in the order of a YAML file; absent blocks are left out."""
+    order = (
+        "seed", "output", "data", "grid", "fidelity", "encoder", "gradient", "objective", "head", "optimizer",
+        "schedule", "train", "postprocess", "evaluation", "deepspeed",
+    )  # fmt: skip
+    plain: dict[str, Any] = {}
+    for key in order:
+        value = getattr(recipe, key)
+        if isinstance(value, Choice):
+            plain[key] = {"name": value.name, **_as_plain(value.config)}
+        elif is_dataclass(value) and not isinstance(value, type):
+            plain[key] = _as_plain(value)
+        elif value is not None:
+            plain[key] = value
+    return plain
+
+
+def _as_plain(config: Any) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionRecipe:
+    """One extraction: videos and an encoder -> a feature directory."""
+
+    data: DataConfig
+    fidelity: FidelityConfig
+    encoder: Choice
+    grid: GridConfig = field(default_factory=GridConfig)
+    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    output: str = ""
+    """The feature directory."""
+
+
+def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
+    """Cross-field checks. Raises ValueError that names the key and what is allowed."""
+    if recipe.data.videos is None:
+        raise ValueError("data.videos (a folder) is missing.")
+    where = "in an extraction recipe"
+    unused = ("features", "flip", "clips_per_segment", "training_subset", "validation_subset")
+    _refuse_set(recipe.data, "data", unused, where)
+    _refuse_set(recipe.encoder.config, "encoder", ("dropout", "frozen_stages", "norm"), where)
+    if recipe.fidelity.reduction != "none":
+        raise ValueError(
+            f"fidelity.reduction is {recipe.fidelity.reduction}; features are extracted at full fidelity, so only none is "
+            "allowed."
+        )

@@ -1,0 +1,127 @@
+"""Windows -> samples of features from a feature directory: rows, or what lies between them, at the snippets' centres."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from lofi.data.feature_store import (
+    FAILURES_NAME,
+    FeatureDirectory,
+    check_features,
+    failed_videos,
+    num_feature_rows,
+    read_feature,
+)
+from lofi.data.grid import GridConfig, snippet_centres_sec
+from lofi.data.samples import SampleKey, WindowSample, failed_sample, window_mask
+from lofi.segments import Window, window_targets
+
+_POSITION_TOLERANCE = 1e-6
+
+
+class FeatureWindows(Dataset[WindowSample]):
+    """Windows of features from disk. Indexed by `SampleKey`, of whose fidelity only the number of snippets counts."""
+
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        directory: FeatureDirectory,
+        *,
+        grid: GridConfig,
+        on_decode_error: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        """Windows of features.
+
+        Args:
+            windows: one sample each.
+            directory: where the features are.
+            grid: of the windows.
+            on_decode_error: of videos that could not be decoded when the features were extracted: stop raises
+                ValueError; skip gives an empty, masked sample with the failure in it.
+
+        Raises:
+            ValueError: the features lie on another kind of grid than the windows, a file is wrong, or a video could not
+                be decoded at extraction (with stop).
+            FileNotFoundError: videos without features, all in one message.
+        """
+        mode = directory.manifest.grid["mode"]
+        if mode != grid.mode:
+            raise ValueError(
+                f"grid.mode is {grid.mode}, but the features in {directory.path} were extracted with mode: {mode}; "
+                f"set grid.mode: {mode}, or extract them again."
+            )
+        videos = sorted({window.video for window in windows})
+        known = failed_videos(directory)
+        self._failures = {video: known[video] for video in videos if video in known}
+        if self._failures and on_decode_error == "stop":
+            video, reason = next(iter(self._failures.items()))
+            further = (
+                f" ({len(self._failures) - 1} further videos likewise.)" if len(self._failures) > 1 else ""
+            )
+            raise ValueError(
+                f"{directory.path / FAILURES_NAME}: {video} has no features, because it could not be decoded: {reason} "
+                "Repair the video and extract again, remove it from the annotations, or set data.on_decode_error: skip."
+                f"{further}"
+            )
+        check_features(directory, [video for video in videos if video not in self._failures])
+        self.windows = list(windows)
+        self._directory = directory
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, key: SampleKey) -> WindowSample:
+        window = self.windows[key.index]
+        num_snippets = key.fidelity.num_snippets
+        if window.video in self._failures:
+            features = torch.zeros(num_snippets, self._directory.manifest.feature_width)
+            return failed_sample(window, self._failures[window.video], features=features)
+        num_rows = num_feature_rows(self._directory, window.video)
+        stride_sec = self._directory.manifest.snippet_stride_sec
+        if stride_sec is None:
+            stride_sec = window.video_duration_sec / num_rows
+        else:
+            self._check_num_rows(window, num_rows=num_rows, stride_sec=stride_sec)
+        centres_sec = snippet_centres_sec(window.start_sec, window.end_sec, num_snippets=num_snippets)
+        positions = np.clip(centres_sec / stride_sec - 0.5, 0, num_rows - 1)
+        first = int(np.floor(positions[0] + _POSITION_TOLERANCE))
+        last = int(np.ceil(positions[-1] - _POSITION_TOLERANCE))
+        rows = read_feature(self._directory, window.video, rows=(first, last + 1))
+        return WindowSample(
+            window=window,
+            targets=window_targets(window, num_snippets=num_snippets),
+            mask=window_mask(window, num_snippets=num_snippets),
+            features=torch.from_numpy(interpolate_rows(rows, positions - first)),
+        )
+
+    def _check_num_rows(self, window: Window, *, num_rows: int, stride_sec: float) -> None:
+        expected = max(1, round(window.video_duration_sec / stride_sec))
+        if abs(num_rows - expected) > 1:
+            raise ValueError(
+                f"{self._directory.file(window.video)} has {num_rows} rows, but a video of "
+                f"{window.video_duration_sec:g} s has {expected} at one row every {stride_sec:g} s; the annotations' "
+                "duration or the features are of another video. Extract them again."
+            )
+
+
+def interpolate_rows(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Rows at positions between them, linearly; at a whole position (to 1e-6) exactly that row.
+
+    Args:
+        rows: (N, D) float32.
+        positions: (L,) float, 0 to N - 1 (beyond: the row at the end).
+
+    Returns:
+        (L, D) float32.
+    """
+    nearest = np.round(positions)
+    is_whole = np.abs(positions - nearest) < _POSITION_TOLERANCE
+    positions = np.clip(np.where(is_whole, nearest, positions), 0, len(rows) - 1)
+    below = np.floor(positions).astype(np.int64)
+    above = np.minimum(below + 1, len(rows) - 1)
+    weight = (positions - below).astype(np.float32)[:, None]
+    result: np.ndarray = rows[below] * (1 - weight) + rows[above] * weight
+    return result

@@ -1,0 +1,165 @@
+"""Which windows make which batch, at which fidelity, on which rank; and the loader that turns them into batches.
+
+A plan holds no position: the batches of an epoch follow from (seed, epoch), so a run resumes at any batch of any epoch by
+asking for it, and every rank knows its share without talking to the others.
+"""
+
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lofi.batches import WindowBatch
+from lofi.data.decode import DecodeError
+from lofi.data.samples import SampleKey, WindowSample, collate
+from lofi.fidelity import Fidelity, FidelitySchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """Training: the windows shuffled each epoch and cut into global batches, each shared evenly by the ranks.
+
+    What does not fill a last batch is left out of that epoch (another part each time).
+    """
+
+    num_windows: int
+    batch_size: int
+    """Windows per step, all ranks together."""
+    schedule: FidelitySchedule
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        _check_rank(self.rank, self.world_size)
+        if self.batch_size < 1:
+            raise ValueError(f"the batch size is {self.batch_size}; it must be at least 1.")
+        if self.batch_size % self.world_size:
+            raise ValueError(
+                f"the batch size {self.batch_size} cannot be shared evenly by {self.world_size} ranks; "
+                f"take a multiple of {self.world_size}."
+            )
+        if self.num_windows < self.batch_size:
+            raise ValueError(
+                f"the batch size {self.batch_size} is larger than the {self.num_windows} training windows, so not one "
+                "batch can be filled; take a smaller batch or more data."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.num_windows // self.batch_size
+
+    def batches(self, *, epoch: int, first_batch: int = 0) -> Iterator[list[SampleKey]]:
+        """This rank's share of each batch of the epoch, from `first_batch` on."""
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+        order = np.random.default_rng(sequence).permutation(self.num_windows)
+        share = self.batch_size // self.world_size
+        for batch in range(first_batch, self.steps_per_epoch):
+            fidelity = self.schedule.at(epoch=epoch, step=epoch * self.steps_per_epoch + batch)
+            first = batch * self.batch_size + self.rank * share
+            yield [
+                SampleKey(index=int(index), fidelity=fidelity, epoch=epoch, training=True)
+                for index in order[first : first + share]
+            ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionPlan:
+    """Prediction and extraction: every window once, in order; each rank has one stretch of them, without repeats.
+
+    Ranks may differ by one window, and one may have none.
+    """
+
+    num_windows: int
+    batch_size: int
+    """Windows per step of one rank."""
+    fidelity: Fidelity
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        _check_rank(self.rank, self.world_size)
+        if self.batch_size < 1:
+            raise ValueError(f"the batch size is {self.batch_size}; it must be at least 1.")
+
+    @property
+    def indices(self) -> range:
+        """This rank's windows."""
+        first = self.num_windows * self.rank // self.world_size
+        last = self.num_windows * (self.rank + 1) // self.world_size
+        return range(first, last)
+
+    @property
+    def num_batches(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def batches(self) -> Iterator[list[SampleKey]]:
+        for first in range(0, len(self.indices), self.batch_size):
+            chosen = self.indices[first : first + self.batch_size]
+            yield [SampleKey(index=index, fidelity=self.fidelity) for index in chosen]
+
+
+def build_loader(
+    dataset: Dataset[WindowSample],
+    batches: Iterable[Sequence[SampleKey]],
+    *,
+    workers: int,
+    start_method: Literal["forkserver", "spawn"] = "forkserver",
+) -> Iterator[WindowBatch]:
+    """Make the batches, in order; in `workers` processes, some batches ahead, where there are any.
+
+    Args:
+        batches: what `BatchPlan.batches` or `PredictionPlan.batches` gives.
+        workers: processes; 0 makes each batch in this process when it is asked for.
+        start_method: never fork: a decoder does not survive it. The main script needs `if __name__ == "__main__":`.
+
+    Raises:
+        DecodeError: as the dataset raises it; from a worker too.
+    """
+    context = None
+    if workers > 0:
+        context = multiprocessing.get_context(start_method)
+        if start_method == "forkserver":
+            context.set_forkserver_preload(
+                [__name__]
+            )  # torch is imported once, not by every worker of every epoch
+    loader: DataLoader[Any] = DataLoader(
+        _ErrorsAsValues(dataset),
+        batch_sampler=list(batches),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate_unless_error,
+        multiprocessing_context=context,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else it draws from the global one, and a resumed run would draw once more
+    )
+    for batch in loader:
+        if isinstance(batch, DecodeError):
+            raise batch
+        yield batch
+
+
+class _ErrorsAsValues(Dataset[Any]):
+    """A decode error as the item, since a worker's exception loses its type and gains a traceback on the way."""
+
+    def __init__(self, dataset: Dataset[WindowSample]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: SampleKey) -> WindowSample | DecodeError:
+        try:
+            return self.dataset[key]
+        except DecodeError as error:
+            return error
+
+
+def _collate_unless_error(samples: Sequence[WindowSample | DecodeError]) -> WindowBatch | DecodeError:
+    errors = [sample for sample in samples if isinstance(sample, DecodeError)]
+    return errors[0] if errors else collate([s for s in samples if isinstance(s, WindowSample)])
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise ValueError(f"the rank is {rank}; it must be between 0 and {world_size - 1}.")

@@ -1,0 +1,68 @@
+"""The detector: snippet encoder + TAL head. In training it returns losses, in prediction detections.
+
+frames (B,L,C,T,H,W) uint8 -> encoder, by the gradient path -> (B,L,D) -> temporal feature sequence (B,D,L) -> head.
+Without an encoder the features come from disk.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lofi.batches import WindowBatch
+from lofi.gradients.detached import encode_detached
+from lofi.protocols import GradientPath, StepLosses
+from lofi.segments import Detections
+
+PREDICTION_CHUNK_SNIPPETS = 32
+"""Snippets encoded together in prediction."""
+
+
+class Detector(nn.Module):
+    """Encoder (or None: features from disk) and head, joined by a gradient path. It is the `tal` objective."""
+
+    head: Any
+
+    def __init__(self, *, encoder: nn.Module | None, head: nn.Module, encode: GradientPath | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.encode = encode
+
+    def forward(self, batch: WindowBatch) -> StepLosses:
+        """The head's losses on a batch."""
+        features_BDL = self.feature_sequence(batch).transpose(1, 2)
+        losses: StepLosses = self.head.losses(
+            features_BDL, mask=batch.mask.to(features_BDL.device), targets=batch.targets
+        )
+        return losses
+
+    @torch.no_grad()
+    def detect(self, batch: WindowBatch) -> list[Detections]:
+        """B detections in snippet index, before any suppression."""
+        features_BDL = self._prediction_features(batch).transpose(1, 2)
+        detections: list[Detections] = self.head.detect(features_BDL, mask=batch.mask.to(features_BDL.device))
+        return detections
+
+    def feature_sequence(self, batch: WindowBatch) -> Tensor:
+        """(B, L, D): encoded by the gradient path, or read from disk."""
+        if batch.features is not None:
+            return batch.features.to(next(self.head.parameters()).device, non_blocking=True)
+        assert self.encoder is not None
+        assert self.encode is not None
+        assert batch.frames is not None
+        seeds = draw_snippet_seeds(batch.mask) if self.training else None
+        return self.encode(self.encoder, batch.frames, snippet_seeds=seeds)
+
+    def _prediction_features(self, batch: WindowBatch) -> Tensor:
+        """As `feature_sequence`, but always in small chunks: prediction must fit wherever training did."""
+        if batch.frames is None or self.encoder is None:
+            return self.feature_sequence(batch)
+        return encode_detached(
+            self.encoder, batch.frames, snippet_seeds=None, chunk_size=PREDICTION_CHUNK_SNIPPETS
+        )
+
+
+def draw_snippet_seeds(mask: Tensor) -> Tensor:
+    """One random seed per snippet, from the process's generator: mask (B, L) -> (B, L) int64 on the CPU."""
+    return torch.randint(2**62, mask.shape, dtype=torch.int64)

@@ -1,0 +1,72 @@
+"""Dropout whose mask belongs to the snippet: the same however snippets are grouped, on every device, at every recomputation.
+
+PyTorch's dropout draws from a generator, so that the mask of a snippet depends on what was drawn before it: two chunks of
+four snippets get other masks than one batch of eight. Here the mask is a pure function of (seed of the snippet, salt of the
+layer, index of the element): SplitMix64's finalizer (Steele, Lea & Flood, OOPSLA 2014) on integers, which every device
+computes alike. Gradient paths that encode snippets in other groups, or again in the backward pass, then see one function.
+"""
+
+import torch
+from torch import Tensor, nn
+
+RESOLUTION_BITS = 53
+"""Bits of the hash that are compared with the keep rate."""
+
+
+class SnippetDropout(nn.Module):
+    """Dropout on snippet features; the identity in evaluation, at p = 0, and without seeds."""
+
+    def __init__(self, p: float, *, salt: int = 0) -> None:
+        """`p`: share of the elements set to zero, in [0, 1); `salt`: one number per layer of an encoder."""
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout is {p}; it must lie in [0, 1).")
+        self.p = p
+        self.salt = salt
+
+    def forward(self, features: Tensor, *, snippet_seeds: Tensor | None) -> Tensor:
+        """features (N, D) float, snippet_seeds (N,) int64 or None -> (N, D)."""
+        if snippet_seeds is None or not self.training or self.p == 0:
+            return features
+        if snippet_seeds.shape != features.shape[:1] or snippet_seeds.dtype != torch.int64:
+            raise ValueError(
+                f"snippet_seeds are {tuple(snippet_seeds.shape)} {snippet_seeds.dtype}; "
+                f"{features.shape[0]} snippets need ({features.shape[0]},) int64."
+            )
+        keeps = keep_mask(
+            snippet_seeds.to(features.device), num_elements=features.shape[1], p=self.p, salt=self.salt
+        )
+        return features * keeps.to(features.dtype) / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, salt={self.salt}"
+
+
+def keep_mask(snippet_seeds: Tensor, *, num_elements: int, p: float, salt: int) -> Tensor:
+    """snippet_seeds (N,) int64 -> (N, num_elements) bool, True with probability 1 - p."""
+    rows = _mix(snippet_seeds ^ _signed((salt + 1) * _GOLDEN))
+    index = torch.arange(1, num_elements + 1, dtype=torch.int64, device=snippet_seeds.device)
+    bits = _mix(rows[:, None] + index * _signed(_GOLDEN))
+    uniform = _shift_right(bits, 64 - RESOLUTION_BITS)
+    return uniform < round((1 - p) * 2**RESOLUTION_BITS)
+
+
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finalizer; int64 products wrap around as unsigned ones do."""
+    x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift_right(x, 31)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """The logical shift: int64's own repeats the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(unsigned: int) -> int:
+    """The int64 with the same 64 bits."""
+    wrapped = unsigned & (2**64 - 1)
+    return wrapped - 2**64 if wrapped >= 2**63 else wrapped

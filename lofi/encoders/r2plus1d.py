@@ -1,0 +1,94 @@
+"""R(2+1)D-18: 3D convolutions split into space and time (Tran et al., CVPR 2018, arXiv:1711.11248), on torchvision's modules.
+
+LoFi's second encoder (section 4), with T-LoFi alone, at 112 x 112, the size of its public weights. The snippet's feature is
+what torchvision's network gives to its last linear layer. Time is divided by 8 (rounded up), space by 16.
+
+frames (N,3,T,H,W) uint8 -> float -> stem -> layer1..layer4 on (N,C,T',H',W') -> (N,512).
+"""
+
+from dataclasses import dataclass
+
+import torchvision
+from torch import Tensor, nn
+
+from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.freezing import NORM_MODES, NormMode
+from lofi.encoders.normalize_frames import KINETICS_MEAN, KINETICS_STD, NormalizeFrames
+from lofi.fidelity import Fidelity
+from lofi.protocols import RunBlock, call_block
+
+STRIDE = 16
+"""Pixels of input per position of the last feature map."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class R2plus1dConfig:
+    """The `r2plus1d` encoder, with 18 layers; D is 512."""
+
+    dropout: float = 0.0
+    """Share of a feature's elements set to zero in training, in [0, 1)."""
+    weights: str | None = None
+    """Initial weights: a file, a run directory, or torchvision:NAME (`weights.py`); none is random."""
+    norm: NormMode = "frozen"
+    """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
+    frozen_stages: int = 0
+    """First stages that do not learn: 0 to 5; the stem is the first."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"encoder.dropout is {self.dropout}; it must lie in [0, 1).")
+        if self.norm not in NORM_MODES:
+            raise ValueError(f"encoder.norm is {self.norm!r}; it must be one of {', '.join(NORM_MODES)}.")
+        if not 0 <= self.frozen_stages <= 5:
+            raise ValueError(f"encoder.frozen_stages is {self.frozen_stages}; it must lie in 0 to 5.")
+
+
+def build_r2plus1d(config: R2plus1dConfig) -> "R2plus1d":
+    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
+    return R2plus1d(dropout=config.dropout)
+
+
+class R2plus1d(nn.Module):
+    """A `protocols.SnippetEncoder`."""
+
+    has_temporal_convolution = True
+    torchvision_name = "r2plus1d_18"
+
+    def __init__(self, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        network = torchvision.models.video.r2plus1d_18(weights=None)
+        self.feature_width: int = network.fc.in_features
+        self.normalize = NormalizeFrames(mean=KINETICS_MEAN, std=KINETICS_STD)
+        self.stem = network.stem
+        self.layer1 = network.layer1
+        self.layer2 = network.layer2
+        self.layer3 = network.layer3
+        self.layer4 = network.layer4
+        self.dropout = SnippetDropout(dropout)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts."""
+        return [self.stem, self.layer1, self.layer2, self.layer3, self.layer4]
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order."""
+        return [self.stem, *(block for stage in self.stages[1:] for block in stage.children())]
+
+    def forward(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """frames (N, 3, T, H, W) uint8 -> (N, 512); see `protocols.SnippetEncoder`."""
+        x_NCTHW = self.normalize(frames, order="NCTHW")
+        for block in self.blocks:
+            x_NCTHW = run_block(block, x_NCTHW)
+        return self.dropout(x_NCTHW.mean(dim=(2, 3, 4)), snippet_seeds=snippet_seeds)
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Frames of at least 16 pixels; any number of them."""
+        if min(fidelity.height, fidelity.width) < STRIDE:
+            raise ValueError(
+                f"fidelity {fidelity} is too small for r2plus1d, which divides height and width by {STRIDE}; "
+                f"nearest usable: height {max(STRIDE, fidelity.height)}, width {max(STRIDE, fidelity.width)}."
+            )

@@ -1,0 +1,109 @@
+"""A (2+1)D encoder of three stages for the synthetic benchmark and for tests: 32-pixel frames, two CPU cores.
+
+Each stage is a spatial 3 x 3 convolution of stride 2, then a temporal convolution over 3 frames as a residual: space and time
+apart, as in R(2+1)D (Tran et al., CVPR 2018, arXiv:1711.11248). Norms are per snippet and channel (instance norm), over
+time and space: features do not depend on the other snippets, so that every gradient path is exact, and training from
+scratch works at any fidelity without batch statistics, which a frozen batch norm would carry from one size to another.
+
+frames (N,3,T,H,W) uint8 -> float -> 3 stages, (N,C,T,H/8,W/8) at the end, sides rounded up -> mean -> (N,D), D = C3.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
+from lofi.fidelity import Fidelity
+from lofi.protocols import RunBlock, call_block
+
+LEAST_SIDE = 9
+"""Pixels. The last feature map must keep two positions a side: one is no sample to take statistics of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConfig:
+    """The `tiny` encoder. Its norms are per snippet: there is nothing to freeze."""
+
+    channels: tuple[int, ...] = (16, 32, 64)
+    """Channels of the three stages; the last is D."""
+    dropout: float = 0.0
+    """Share of a feature's elements set to zero in training, in [0, 1)."""
+    weights: str | None = None
+    """Initial weights: a file of this program or a run directory (`weights.py`); none is random."""
+    frozen_stages: int = 0
+    """First stages that do not learn: 0 to 3."""
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 3 or min(self.channels) < 1:
+            raise ValueError(
+                f"encoder.channels is {list(self.channels)}; it must be three numbers, each at least 1."
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"encoder.dropout is {self.dropout}; it must lie in [0, 1).")
+        if not 0 <= self.frozen_stages <= 3:
+            raise ValueError(f"encoder.frozen_stages is {self.frozen_stages}; it must lie in 0 to 3.")
+
+
+def build_tiny(config: TinyConfig) -> "Tiny":
+    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
+    return Tiny(channels=tuple(config.channels), dropout=config.dropout)
+
+
+class Tiny(nn.Module):
+    """A `protocols.SnippetEncoder`."""
+
+    has_temporal_convolution = True
+
+    def __init__(self, *, channels: tuple[int, ...] = (16, 32, 64), dropout: float = 0.0) -> None:
+        super().__init__()
+        self.feature_width = channels[-1]
+        self.normalize = NormalizeFrames(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        self.layers = nn.Sequential(
+            *(TinyStage(before, after) for before, after in zip((3, *channels), channels, strict=False))
+        )
+        self.dropout = SnippetDropout(dropout)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts."""
+        return list(self.layers)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order."""
+        return list(self.layers)
+
+    def forward(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
+        x_NCTHW = self.normalize(frames, order="NCTHW")
+        for block in self.blocks:
+            x_NCTHW = run_block(block, x_NCTHW)
+        return self.dropout(x_NCTHW.mean(dim=(2, 3, 4)), snippet_seeds=snippet_seeds)
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Frames of at least 9 pixels; any number of them."""
+        if min(fidelity.height, fidelity.width) < LEAST_SIDE:
+            raise ValueError(
+                f"fidelity {fidelity} is too small for tiny, which divides height and width by 8; nearest usable: "
+                f"height {max(LEAST_SIDE, fidelity.height)}, width {max(LEAST_SIDE, fidelity.width)}."
+            )
+
+
+class TinyStage(nn.Module):
+    """(N, C, T, H, W) -> (N, C', T, H/2, W/2): a spatial convolution, then a temporal one beside a shortcut."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        # Plain 5-axis layout: on a CPU, instance norm over channels-last tensors costs more than both convolutions.
+        self.spatial = nn.Conv3d(num_in, num_out, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False)
+        self.spatial_norm = nn.GroupNorm(num_out, num_out)
+        self.temporal = nn.Conv3d(num_out, num_out, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.temporal_norm = nn.GroupNorm(num_out, num_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.spatial_norm(self.spatial(x)))
+        return F.relu(x + self.temporal_norm(self.temporal(x)))

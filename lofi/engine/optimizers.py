@@ -1,0 +1,95 @@
+"""Optimizers and parameter groups: the encoder and everything else, each with its own learning rate.
+
+Plain `torch.optim` classes, so that every ZeRO stage takes them without compiling anything.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgdConfig:
+    """Stochastic gradient descent; LoFi's own: momentum 0, lr 0.1, weight decay 1e-4 (section 4.2)."""
+
+    lr: float = 0.1
+    """Base learning rate of everything but the encoder."""
+    encoder_lr: float | None = None
+    """Base learning rate of the encoder; null is the same as `lr` (LoFi gives one rate)."""
+    momentum: float = 0.0
+    """In [0, 1)."""
+    weight_decay: float = 1e-4
+    """L2 penalty."""
+
+    def __post_init__(self) -> None:
+        _check_rates(self.lr, self.encoder_lr, self.weight_decay)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum is {self.momentum}; it must lie in [0, 1).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamwConfig:
+    """Adam with decoupled weight decay (not applied to biases, norms and other vectors)."""
+
+    lr: float = 1e-4
+    """Base learning rate of everything but the encoder."""
+    encoder_lr: float | None = None
+    """Base learning rate of the encoder; null is the same as `lr`."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    weight_decay: float = 0.05
+    """Decoupled, on weight matrices and kernels."""
+
+    def __post_init__(self) -> None:
+        _check_rates(self.lr, self.encoder_lr, self.weight_decay)
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optimizer.{name} is {getattr(self, name)}; it must lie in [0, 1).")
+
+
+OptimizerConfig = SgdConfig | AdamwConfig
+
+OPTIMIZERS = {"sgd": SgdConfig, "adamw": AdamwConfig}
+
+
+def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Group the parameters that require grad by role (`encoder.*` or not) and, for AdamW, by shape (decayed or not).
+
+    Frozen parameters are left out. Every group carries its `name`, which the log uses.
+    """
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            role = "encoder" if name.startswith("encoder.") else "head"
+            is_decayed = isinstance(config, SgdConfig) or parameter.ndim > 1
+            groups.setdefault((role, is_decayed), []).append(parameter)
+    encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr
+    return [
+        {
+            "name": role if is_decayed else f"{role}_no_decay",
+            "params": parameters,
+            "lr": encoder_lr if role == "encoder" else config.lr,
+            "weight_decay": config.weight_decay if is_decayed else 0.0,
+        }
+        for (role, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer over `parameter_groups`; ValueError where nothing is left to train."""
+    groups = parameter_groups(module, config)
+    if not groups:
+        raise ValueError("no parameter is left to train: every module of this recipe is frozen.")
+    if isinstance(config, SgdConfig):
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
+
+
+def _check_rates(lr: float, encoder_lr: float | None, weight_decay: float) -> None:
+    for name, value in (("lr", lr), ("encoder_lr", encoder_lr), ("weight_decay", weight_decay)):
+        if value is not None and value < 0:
+            raise ValueError(f"optimizer.{name} is {value}; it must not be negative.")

@@ -1,0 +1,1 @@
+"""Evaluation: detections against annotations."""

@@ -1,0 +1,21 @@
+"""Checkpointed: joint, but each block of the encoder keeps its input alone and recomputes in the backward pass.
+
+Activation checkpointing (Chen et al. 2016, arXiv:1604.06174) in PyTorch's non-reentrant form, which every ZeRO stage
+takes. Exact as long as norm layers are frozen or per sample: a batch norm in training would count its statistics twice.
+"""
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lofi.gradients.joint import encode_joint
+
+
+def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block, keeping its input alone: a `protocols.RunBlock`."""
+    output: Tensor = checkpoint(block, x, use_reentrant=False)
+    return output
+
+
+def encode_checkpointed(encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None) -> Tensor:
+    """As `encode_joint`: frames (B, L, C, T, H, W) uint8 -> (B, L, D)."""
+    return encode_joint(encoder, frames, snippet_seeds=snippet_seeds, run_block=checkpoint_block)

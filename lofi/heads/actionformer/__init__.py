@@ -1,0 +1,1 @@
+"""The ActionFormer head: `blocks` (attention), `pyramid` (levels), `targets`, `losses`, `model` (all together)."""

@@ -1,0 +1,102 @@
+"""The feature pyramid: input projection, stem at full rate, then levels at half the rate each, laid end to end.
+
+Source: ActionFormer (ECCV 2022), section 3.2. The levels lie in one sequence, a few masked positions between them, so
+that the shared heads run once over all levels; a masked convolution cannot carry anything over such a gap, hence the
+result equals running the heads level by level.
+
+Shapes: level p of L snippets has ceil(L / 2^p) positions; M is the length of all of them with the gaps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lofi.heads.actionformer.blocks import ChannelNorm, ConvNormRelu, TransformerBlock, masked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locations:
+    """The M positions of a pyramid, the same for every window of a batch.
+
+    centre: (M,) time of the position, in snippet index (the middle of a snippet i is i + 0.5). stride: (M,) the level's
+    stride, snippets. lower, upper: (M,) the level regresses boundary distances in [lower, upper), snippets. level: (M,)
+    int64. In a gap between levels the numbers are those of the level before it; the mask is False there.
+    """
+
+    centre: Tensor
+    stride: Tensor
+    lower: Tensor
+    upper: Tensor
+    level: Tensor
+
+
+def pyramid_locations(
+    num_snippets: int, *, levels: int, gap: int, first_range: float, device: torch.device, dtype: torch.dtype
+) -> Locations:
+    """The locations of a pyramid over `num_snippets`; `first_range` is the upper end of the first level's range."""
+    centres, level_of = [], []
+    for number in range(levels):
+        count = -(-num_snippets // 2**number) + (gap if number < levels - 1 else 0)
+        centres.append(torch.arange(count, device=device, dtype=dtype) * 2**number + 0.5)
+        level_of.append(torch.full((count,), number, device=device))
+    level = torch.cat(level_of)
+    stride = 2.0 ** level.to(dtype)
+    return Locations(
+        centre=torch.cat(centres),
+        stride=stride,
+        lower=torch.where(level == 0, 0.0, first_range * stride / 2),
+        upper=torch.where(level == levels - 1, torch.inf, first_range * stride),
+        level=level,
+    )
+
+
+class Pyramid(nn.Module):
+    """(B, D, L) features -> (B, C, M) pyramid features and their (B, M) mask."""
+
+    def __init__(
+        self,
+        *,
+        feature_width: int,
+        width: int,
+        embed_layers: int,
+        embed_kernel: int,
+        stem_layers: int,
+        levels: int,
+        gap: int,
+        num_heads: int,
+        window: int | None,
+        dropout: float,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.gap = gap
+        self.embedding = nn.ModuleList(
+            ConvNormRelu(feature_width if layer == 0 else width, width, kernel=embed_kernel)
+            for layer in range(embed_layers)
+        )
+
+        def block(stride: int) -> TransformerBlock:
+            return TransformerBlock(
+                width, num_heads=num_heads, window=window, stride=stride, dropout=dropout, drop_path=drop_path
+            )
+
+        self.stem = nn.ModuleList(block(1) for _ in range(stem_layers))
+        self.downsampling = nn.ModuleList(block(2) for _ in range(levels - 1))
+        self.level_norms = nn.ModuleList(ChannelNorm(width) for _ in range(levels))
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = features
+        for layer in self.embedding:
+            x = layer(x, mask)
+        x = masked(x, mask)
+        for block in self.stem:
+            x, mask = block(x, mask)
+        outputs, masks = [self.level_norms[0](x)], [mask]
+        gap_x = x.new_zeros(*x.shape[:2], self.gap)
+        gap_mask = mask.new_zeros(mask.shape[0], self.gap)
+        for block, norm in zip(self.downsampling, list(self.level_norms)[1:], strict=True):
+            x, mask = block(x, mask)
+            outputs += [gap_x, norm(x)]
+            masks += [gap_mask, mask]
+        return torch.cat(outputs, dim=2), torch.cat(masks, dim=1)

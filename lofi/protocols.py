@@ -1,0 +1,89 @@
+"""The seams: what a snippet encoder, a head, a gradient path and an objective promise to one another."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from lofi.batches import WindowBatch
+from lofi.fidelity import Fidelity
+from lofi.segments import Detections, Targets
+
+RunBlock = Callable[[nn.Module, Tensor], Tensor]
+"""How an encoder runs one of its blocks: plainly (`call_block`), or under a checkpoint."""
+
+
+def call_block(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block plainly: the default `RunBlock`."""
+    return block(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLosses:
+    """The losses of one step: `total` is what is minimised, `parts` what is logged (scalars, detached)."""
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+class SnippetEncoder(Protocol):
+    """A short run of frames -> ONE vector. An nn.Module.
+
+    A snippet's feature must not depend on the other snippets of the call (norm layers frozen or per sample): this is
+    what makes the chunked gradient exact. Frames come as uint8; casting and normalising are the encoder's first step, so
+    that float frames exist for one call alone.
+    """
+
+    feature_width: int
+    """D."""
+    has_temporal_convolution: bool
+    """True where some convolution's kernel is longer than one frame (see `engine.precision`)."""
+
+    def __call__(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """Encode snippets.
+
+        Args:
+            frames: (N, C, T, H, W) uint8 RGB.
+            snippet_seeds: (N,) int64, one random seed per snippet for dropout in training, so that a snippet's mask
+                does not depend on which snippets it is encoded with; None switches dropout off.
+            run_block: how to run each block.
+
+        Returns:
+            (N, D) float.
+        """
+        ...
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Raise ValueError, naming the nearest usable values, where this encoder cannot take the fidelity."""
+        ...
+
+    def parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+class TalHead(Protocol):
+    """A temporal feature sequence -> losses (train) or detections (predict). An nn.Module that takes any L."""
+
+    def losses(self, features: Tensor, *, mask: Tensor, targets: Sequence[Targets]) -> StepLosses:
+        """Args: features (B, D, L) float; mask (B, L) bool; targets, B of them, in snippet index."""
+        ...
+
+    def detect(self, features: Tensor, *, mask: Tensor) -> list[Detections]:
+        """The same inputs -> B detections in snippet index, before any suppression."""
+        ...
+
+
+class GradientPath(Protocol):
+    """How the loss reaches the encoder: a function from a window's frames to its features."""
+
+    def __call__(self, encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None) -> Tensor:
+        """frames (B, L, C, T, H, W) uint8, on any device; snippet_seeds (B, L) int64 -> (B, L, D) on the encoder's."""
+        ...
+
+
+class Objective(Protocol):
+    """What is minimised. An nn.Module that owns the trained modules; the engine wraps it and calls it each step."""
+
+    def __call__(self, batch: WindowBatch) -> StepLosses: ...

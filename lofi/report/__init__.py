@@ -1,0 +1,1 @@
+"""Reports: JSON of finished runs -> tables and one page."""

@@ -1,0 +1,68 @@
+"""How the page's figures look, and their way from matplotlib to an <svg> element inside the page.
+
+One drawing serves the light and the dark page: matplotlib draws in stand-in colours, which are then replaced by the
+page's CSS variables (--ink, --muted, --rule, --page, --method-0 ..., --part-0 ...). Text stays text, in the page's font.
+"""
+
+import io
+import re
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+NUM_METHOD_COLOURS = 8
+NUM_PART_COLOURS = 5
+INK, MUTED, RULE, PAGE = "#010101", "#010102", "#010103", "#010104"
+METHOD_COLOURS = tuple(f"#0102{index:02x}" for index in range(NUM_METHOD_COLOURS))
+PART_COLOURS = tuple(f"#0103{index:02x}" for index in range(NUM_PART_COLOURS))
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    RULE: "rule",
+    PAGE: "page",
+    **{colour: f"method-{index}" for index, colour in enumerate(METHOD_COLOURS)},
+    **{colour: f"part-{index}" for index, colour in enumerate(PART_COLOURS)},
+}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 8.5,
+    "font.family": ["DejaVu Sans"],
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.labelsize": 8.5,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "lines.solid_capstyle": "round",
+}
+
+
+def svg_text(figure: Figure, *, name: str) -> str:
+    """The figure as an <svg> element: no header, no metadata, ids of its own, colours by CSS variable."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = (
+        re.sub(r'\s(?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", text[: text.index(">")])
+        + text[text.index(">") :]
+    )
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    return re.sub(
+        r"#010[123][0-9a-f]{2}\b",
+        lambda match: f"var(--{_VARIABLES[match[0]]})" if match[0] in _VARIABLES else match[0],
+        text,
+    )

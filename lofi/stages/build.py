@@ -1,0 +1,251 @@
+"""Recipe -> modules, windows and datasets: the one place where names of a recipe become objects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lofi.config.recipe import Choice, Recipe
+from lofi.data.annotations import (
+    AnnotatedVideo,
+    Annotations,
+    check_videos_exist,
+    find_video,
+    read_annotations,
+)
+from lofi.data.feature_store import FAILURES_NAME, failed_videos, open_feature_directory
+from lofi.data.feature_windows import FeatureWindows
+from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
+from lofi.data.frame_windows import DataConfig, FrameWindows
+from lofi.data.grid import GridConfig
+from lofi.data.windows import clip_windows, prediction_windows, training_windows
+from lofi.detector import Detector
+from lofi.encoders.build import build_encoder
+from lofi.encoders.freezing import norm_is_frozen
+from lofi.fidelity import Fidelity, FidelitySchedule, build_schedule
+from lofi.gradients import GRADIENTS
+from lofi.heads import HEADS
+from lofi.heads.postprocess import read_video_scores, scores_of_video
+from lofi.objectives.tac import Classification, build_tac
+from lofi.progress import say
+from lofi.segments import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a run reads: annotations, windows, and a dataset of them."""
+
+    annotations: Annotations
+    training: FrameWindows | FeatureWindows
+    schedule: FidelitySchedule
+    """Fidelity of each training step."""
+    feature_width: int | None
+    """D of features from disk; None where an encoder makes them."""
+    skipped_videos: dict[str, str] = field(default_factory=dict)
+    """Video -> reason, of the training videos that were left out: those without features, where the recipe says skip."""
+
+
+def open_source(recipe: Recipe) -> Source:
+    """Read annotations, find every video or feature file, and lay out the training windows. Raises ValueError."""
+    annotations = read_annotations(recipe.data.annotations)
+    videos = annotations.subset(recipe.data.training_subset)
+    validation = None if recipe.evaluation is None else _open_validation(recipe, annotations)
+    skipped = _skipped_videos(recipe, videos)
+    videos = [video for video in videos if video.name not in skipped]
+    if recipe.objective.name == "tac":
+        windows = clip_windows(
+            videos, classes=annotations.classes, clips_per_segment=recipe.data.clips_per_segment
+        )
+    else:
+        windows = training_windows(videos, classes=annotations.classes, grid=recipe.grid)
+    training, schedule = open_windows(recipe, annotations, windows), training_schedule(recipe)
+    if recipe.data.frame_cache is not None:
+        is_clips = recipe.objective.name == "tac"
+        num_bytes = estimate_cache_bytes(windows, schedule.fidelities, jitter=is_clips)
+        if validation is not None:
+            num_bytes += estimate_cache_bytes(validation.windows, [full_fidelity(recipe)])
+        say_cache_size(recipe.data.frame_cache, num_bytes=num_bytes)
+    return Source(
+        annotations=annotations,
+        training=training,
+        schedule=schedule,
+        feature_width=feature_width_of(recipe),
+        skipped_videos=skipped,
+    )
+
+
+def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[str, str]:
+    """Those that have no features because they could not be decoded, and may be left out; says how many."""
+    if recipe.data.features is None or recipe.data.on_decode_error != "skip":
+        return {}
+    directory = open_feature_directory(recipe.data.features)
+    failed = failed_videos(directory)
+    skipped = {video.name: failed[video.name] for video in videos if video.name in failed}
+    if skipped:
+        say(
+            f"{len(skipped)} of {len(videos)} training videos could not be decoded at extraction and are left out; see "
+            f"{directory.path / FAILURES_NAME}"
+        )
+    return skipped
+
+
+def say_cache_size(folder: str, *, num_bytes: int) -> None:
+    """Say how much of the disk the frame cache may take. Raises ValueError where the disk lacks the room."""
+    free_bytes = check_cache_room(folder, num_bytes=num_bytes)
+    say(
+        f"frame cache {folder}: up to {num_bytes / 2**30:.2f} GiB for this run, {free_bytes / 2**30:.1f} GiB free on "
+        "its disk"
+    )
+
+
+def _open_validation(recipe: Recipe, annotations: Annotations) -> FrameWindows | FeatureWindows:
+    """Find now what the evaluation would stumble over after hours of training."""
+    subset = recipe.data.validation_subset
+    videos = annotations.subset(subset)
+    if not any(video.segments for video in videos):
+        raise ValueError(
+            f"{annotations.path}: none of the {len(videos)} videos of subset {subset} has an annotated segment, so there "
+            "is nothing to evaluate; set data.validation_subset, or evaluation: null."
+        )
+    validation = open_prediction(recipe, annotations)
+    if recipe.postprocess is not None and recipe.postprocess.video_scores is not None:
+        scores = read_video_scores(recipe.postprocess.video_scores, classes=annotations.classes)
+        for video in videos:
+            scores_of_video(scores, video.name)
+    return validation
+
+
+def training_schedule(recipe: Recipe) -> FidelitySchedule:
+    """Fidelity of each training step; with features from disk, that of the features."""
+    if recipe.fidelity is None:
+        return FidelitySchedule(fidelities=(full_fidelity(recipe),))
+    return build_schedule(recipe.fidelity)
+
+
+def full_fidelity(recipe: Recipe) -> Fidelity:
+    """Fidelity of prediction: the recipe's, or that of the features it reads."""
+    if recipe.fidelity is not None:
+        return recipe.fidelity.full
+    assert recipe.data.features is not None
+    return Fidelity(**open_feature_directory(recipe.data.features).manifest.fidelity)
+
+
+def feature_width_of(recipe: Recipe) -> int | None:
+    """D of the features that a recipe reads; None where an encoder makes them."""
+    if recipe.data.features is None:
+        return None
+    return open_feature_directory(recipe.data.features).manifest.feature_width
+
+
+def open_prediction(recipe: Recipe, annotations: Annotations) -> FrameWindows | FeatureWindows:
+    """The validation windows of a localization recipe."""
+    videos = annotations.subset(recipe.data.validation_subset)
+    windows = prediction_windows(videos, classes=annotations.classes, grid=recipe.grid)
+    return open_windows(recipe, annotations, windows)
+
+
+def open_windows(
+    recipe: Recipe, annotations: Annotations, windows: Sequence[Window]
+) -> FrameWindows | FeatureWindows:
+    """The dataset behind windows: decoded frames, or features from disk. Missing files are found here."""
+    if recipe.reads_features:
+        assert recipe.data.features is not None
+        return FeatureWindows(
+            windows,
+            open_feature_directory(recipe.data.features),
+            grid=recipe.grid,
+            on_decode_error=recipe.data.on_decode_error,
+        )
+    return open_frame_windows(
+        recipe.data,
+        annotations,
+        windows,
+        grid=recipe.grid,
+        seed=recipe.seed,
+        jitter=recipe.objective.name == "tac",
+    )
+
+
+def open_frame_windows(
+    data: DataConfig,
+    annotations: Annotations,
+    windows: Sequence[Window],
+    *,
+    grid: GridConfig,
+    seed: int,
+    jitter: bool = False,
+) -> FrameWindows:
+    """The dataset of decoded windows; one message names every missing video."""
+    assert data.videos is not None
+    folder = Path(data.videos)
+    videos = [annotations.videos[name] for name in sorted({window.video for window in windows})]
+    check_videos_exist(videos, folder)
+    return FrameWindows(
+        windows,
+        {video.name: find_video(video, folder) for video in videos},
+        grid=grid,
+        seed=seed,
+        resize=data.resize,
+        flip=data.flip,
+        jitter=jitter,
+        on_decode_error=data.on_decode_error,
+        frame_cache=data.frame_cache,
+    )
+
+
+def build_objective(
+    recipe: Recipe, *, classes: Sequence[str], feature_width: int | None, with_weights: bool = True
+) -> Detector | Classification:
+    """The module that the engine trains. Raises ValueError for weights that do not fit and fidelities not taken.
+
+    Args:
+        recipe: of the run.
+        classes: of the annotations.
+        feature_width: D of features from disk, None where the recipe has an encoder.
+        with_weights: load the encoder's initial weights; False where a whole checkpoint follows.
+    """
+    encoder = None if recipe.encoder is None else open_encoder(recipe.encoder, with_weights=with_weights)
+    if encoder is not None:
+        assert recipe.fidelity is not None
+        for fidelity in (recipe.fidelity.full, *build_schedule(recipe.fidelity).fidelities):
+            encoder.check_fidelity(fidelity)
+        feature_width = encoder.feature_width
+        _check_norms(encoder, gradient=recipe.gradient.name)
+    assert feature_width is not None
+    encode = GRADIENTS[recipe.gradient.name][1](recipe.gradient.config)  # type: ignore[operator]
+    if encoder is not None and recipe.gradient.name == "detached":
+        encoder.requires_grad_(False)
+    if recipe.objective.name == "tac":
+        assert encoder is not None
+        return build_tac(
+            recipe.objective.config,
+            encoder=encoder,
+            encode=encode,
+            feature_width=feature_width,
+            num_classes=len(classes),
+        )
+    assert recipe.head is not None
+    head: nn.Module = HEADS[recipe.head.name][1](
+        recipe.head.config, feature_width=feature_width, num_classes=len(classes)
+    )
+    return Detector(encoder=encoder, head=head, encode=encode)
+
+
+def _check_norms(encoder: nn.Module, *, gradient: str) -> None:
+    """The recipe's own check sees the option `encoder.norm`; this one the layers, whatever made them."""
+    if gradient in ("checkpointed", "chunked", "sampled") and not norm_is_frozen(encoder):
+        raise ValueError(
+            f"gradient.name: {gradient} is refused with {type(encoder).__name__}, some of whose batch norms train: "
+            "recomputation and chunks would change their statistics. Use encoder.norm: frozen or affine, or "
+            "gradient.name: joint."
+        )
+
+
+def open_encoder(choice: Choice, *, with_weights: bool = True) -> Any:
+    """Build an encoder with its weights and freezing, and say what was loaded."""
+    encoder, report = build_encoder(choice.name, choice.config, with_weights=with_weights)
+    if report is not None:
+        say(report.summary())
+    return encoder

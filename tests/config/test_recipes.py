@@ -1,0 +1,184 @@
+"""Every recipe of configs/ loads, builds, is named as it should be, and says how it is run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lofi.config.load import load_extraction_recipe, load_recipe, recipe_to_yaml
+from lofi.encoders.build import build_encoder
+from lofi.stages.build import build_objective
+from lofi.stages.compare import load_comparison
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+PLAIN = {path: yaml.safe_load(path.read_text()) for path in FILES}
+TRAINING = [path for path in FILES if "objective" in PLAIN[path]]
+COMPARISONS = [path for path in FILES if "methods" in PLAIN[path]]
+EXTRACTION = [path for path in FILES if path not in TRAINING + COMPARISONS]
+NO_DOWNLOAD = {True: ["encoder.weights=null"], False: []}
+
+METHODS = ("full", "checkpointed", "chunked", "sampled", "lofi", "frozen", "tac")
+
+
+def name_of(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+def load(path):
+    overrides = NO_DOWNLOAD["encoder" in PLAIN[path]]
+    return (load_recipe if path in TRAINING else load_extraction_recipe)(path, overrides)
+
+
+def encoder_part(encoder):
+    """How file names write an encoder: tiny, tsm_resnet18, r2plus1d18."""
+    if encoder is None:
+        return ""
+    depth = getattr(encoder.config, "depth", 18 if encoder.name == "r2plus1d" else "")
+    return f"{encoder.name}{depth}"
+
+
+def header_of(path):
+    lines = path.read_text().splitlines()
+    end = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(lines[:end])
+
+
+def test_the_folders_hold_recipes_of_every_kind():
+    assert len(TRAINING) >= 15
+    assert len(EXTRACTION) >= 2
+    assert len(COMPARISONS) >= 1
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=name_of)
+def test_a_training_recipe_loads_and_builds(path):
+    recipe = load(path)
+    width = 13 if recipe.reads_features else None
+    with torch.device("meta"):
+        module = build_objective(
+            recipe, classes=("jump", "run", "throw"), feature_width=width, with_weights=False
+        )
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    assert trained
+    reaches_encoder = any(
+        name.startswith("encoder.") and parameter.requires_grad
+        for name, parameter in module.named_parameters()
+    )
+    assert reaches_encoder == (recipe.gradient.name != "detached")
+
+
+@pytest.mark.parametrize("path", EXTRACTION, ids=name_of)
+def test_an_extraction_recipe_loads_and_builds(path):
+    recipe = load(path)
+    with torch.device("meta"):
+        encoder, _ = build_encoder(recipe.encoder.name, recipe.encoder.config, with_weights=False)
+    encoder.check_fidelity(recipe.fidelity.full)
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=name_of)
+def test_a_comparison_loads_with_every_recipe_that_it_names(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    comparison = load_comparison(path)
+    assert comparison.methods
+    assert {file for chain in comparison.methods.values() for file in chain} <= {
+        str(path.relative_to(ROOT)) for path in FILES
+    }
+
+
+@pytest.mark.parametrize("path", TRAINING + EXTRACTION, ids=name_of)
+def test_the_file_is_named_by_method_encoder_and_head(path):
+    recipe = load(path)
+    method = path.stem.split("_")[0]
+    assert method in (METHODS if path in TRAINING else ("extract",))
+    encoder = encoder_part(recipe.encoder)
+    if path.stem == "frozen_tiny_actionformer":
+        encoder = "tiny"  # its features come from there
+    head = "" if path in EXTRACTION or recipe.head is None else recipe.head.name
+    ending = "_".join(part for part in (encoder, head) if part)
+    assert path.stem.endswith(f"_{ending}")
+    says = path.stem.removesuffix(f"_{ending}")
+    if path in TRAINING:
+        assert says == method_of(recipe)
+
+
+def method_of(recipe):
+    """The method's name from its three axes."""
+    if recipe.objective.name != "tal":
+        return recipe.objective.name
+    if recipe.gradient.name == "detached":
+        return "frozen"
+    reduction = recipe.fidelity.reduction
+    if reduction == "none":
+        return {"joint": "full"}.get(recipe.gradient.name, recipe.gradient.name)
+    if reduction == "cyclic":
+        return "lofi_cyclic" if recipe.fidelity.cycle == "long" else "lofi_short_cyclic"
+    return {"space": "lofi_s", "time": "lofi_t", "space_time": "lofi_st"}[reduction]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_header_says_how_to_run_it(path):
+    header = header_of(path)
+    script = "train" if path in TRAINING else "compare" if path in COMPARISONS else "extract"
+    assert f"launch/{script}.py {path.relative_to(ROOT)}" in header
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=name_of)
+def test_the_header_says_what_is_known_of_memory_and_map(path):
+    header = header_of(path).lower()
+    assert "memory and map:" in header
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_that_the_header_names_exist(path):
+    for file in re.findall(r"configs/[\w/]+\.yaml", header_of(path)):
+        assert (ROOT / file).is_file(), file
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=name_of)
+def test_a_recipe_written_and_read_again_is_the_same(path, tmp_path):
+    recipe = load(path)
+    copy = tmp_path / "recipe.yaml"
+    copy.write_text(recipe_to_yaml(recipe))
+    assert load_recipe(copy) == recipe
+
+
+def test_synthetic_methods_differ_from_full_in_their_axis_alone():
+    """The same head, optimizer and schedule for all, so that a table compares methods and nothing else."""
+    full = PLAIN[ROOT / "configs/synthetic/full_tiny_actionformer.yaml"]
+    for path in TRAINING:
+        if path.parent.name != "synthetic" or path.stem in ("tac_tiny", "frozen_tiny_actionformer"):
+            continue
+        differing = {key for key in full if PLAIN[path].get(key) != full[key]}
+        assert differing <= {"fidelity", "gradient"}, path
+        sizes = ("num_snippets", "frames", "height", "width")
+        assert [PLAIN[path]["fidelity"][size] for size in sizes] == [full["fidelity"][size] for size in sizes]
+
+
+def test_comparisons_on_one_benchmark_make_it_alike():
+    """They share a folder, which refuses a benchmark of another configuration."""
+    made = {}
+    for path in COMPARISONS:
+        made.setdefault(PLAIN[path].get("data_output"), []).append(PLAIN[path].get("synthetic"))
+    assert all(each == others[0] for others in made.values() for each in others)
+
+
+def test_a_comparison_has_every_method_of_the_synthetic_recipes():
+    methods = PLAIN[ROOT / "configs/synthetic/compare.yaml"]["methods"]
+    named = {file for chain in methods.values() for file in chain}
+    assert named == {
+        str(path.relative_to(ROOT)) for path in FILES if path.stem.split("_tiny")[0] != path.stem
+    }
+    for method, chain in methods.items():
+        assert chain[0].endswith("/tac_tiny.yaml")
+        assert chain[-2].endswith("/extract_tiny.yaml")
+        assert chain[-1].endswith("/frozen_tiny_actionformer.yaml")
+        assert method == "frozen" or chain[1].endswith(f"/{method}_tiny_actionformer.yaml")
+
+
+def test_files_that_the_readme_names_exist():
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"(?:configs|launch)/[\w/]+\.(?:yaml|py)", text))
+    assert named
+    assert [file for file in sorted(named) if not (ROOT / file).is_file()] == []

@@ -1,0 +1,247 @@
+"""What every snippet encoder promises, and that the public ones compute what their sources compute."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch.utils.checkpoint import checkpoint
+from torchvision.transforms.functional import normalize
+
+from lofi.encoders import ENCODERS
+from lofi.encoders.build import build_encoder
+from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
+from lofi.encoders.r2plus1d import R2plus1d, R2plus1dConfig
+from lofi.encoders.tiny import TinyConfig
+from lofi.encoders.tsm_resnet import TsmResnet, TsmResnetConfig
+from lofi.fidelity import Fidelity
+
+CONFIGS = {
+    "tiny": TinyConfig(channels=(4, 6, 10), dropout=0.3),
+    "tsm_resnet": TsmResnetConfig(dropout=0.3),
+    "r2plus1d": R2plus1dConfig(dropout=0.3),
+}
+WIDTHS = {"tiny": 10, "tsm_resnet": 512, "r2plus1d": 512}
+N, T, H, W = 3, 2, 33, 35
+
+
+def random_frames(num_snippets=N, frames=T, height=H, width=W):
+    return torch.randint(0, 256, (num_snippets, 3, frames, height, width), dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module", params=list(ENCODERS))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def encoder(name):
+    """In float64 and training, with batch norms that have seen other data."""
+    torch.manual_seed(0)
+    encoder, report = build_encoder(name, CONFIGS[name])
+    assert report is None
+    shake_norms(encoder)
+    return encoder.double().train()
+
+
+def shake_norms(module):
+    for key, value in module.state_dict().items():
+        if key.endswith("running_mean"):
+            value.copy_(torch.randn_like(value) * 1e-3)
+        if key.endswith("running_var"):
+            value.copy_(torch.rand_like(value) * 0.2 + 0.4)
+
+
+def test_features_are_one_vector_per_snippet(name, encoder):
+    features = encoder(random_frames())
+    assert features.shape == (N, WIDTHS[name]) == (N, encoder.feature_width)
+    assert features.dtype == torch.float64
+
+
+def test_snippets_encoded_apart_equal_snippets_encoded_together(encoder):
+    frames, seeds = random_frames(), torch.tensor([7, 8, 9])
+    together = encoder(frames, snippet_seeds=seeds)
+    apart = [encoder(frames[i : i + 1], snippet_seeds=seeds[i : i + 1]) for i in range(N)]
+    torch.testing.assert_close(torch.cat(apart), together, rtol=1e-11, atol=1e-12)
+
+
+def test_every_block_is_run_by_run_block_in_order(encoder):
+    seen = []
+
+    def record(block, x):
+        seen.append(block)
+        return block(x)
+
+    features = encoder(random_frames(), run_block=record)
+    assert [id(block) for block in seen] == [id(block) for block in encoder.blocks]
+    inside = {id(p) for block in encoder.blocks for p in block.parameters()}
+    assert inside == {id(p) for p in encoder.parameters()}
+    assert features.shape[0] == N
+
+
+def test_checkpointed_blocks_give_the_plain_gradients(encoder):
+    encoder = copy.deepcopy(encoder)
+    frames, seeds = random_frames(num_snippets=2), torch.tensor([3, 4])
+    weight = torch.randn(2, encoder.feature_width, dtype=torch.float64)
+    gradients = []
+    for run_block in (
+        lambda block, x: block(x),
+        lambda block, x: checkpoint(block, x, use_reentrant=False),
+    ):
+        encoder.zero_grad()
+        (encoder(frames, snippet_seeds=seeds, run_block=run_block) * weight).sum().backward()
+        gradients.append({key: p.grad for key, p in encoder.named_parameters() if p.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys()
+    for key, plain in gradients[0].items():
+        assert plain.abs().sum() > 0, key
+        torch.testing.assert_close(gradients[1][key], plain, rtol=1e-12, atol=1e-14, msg=key)
+
+
+def test_dropout_follows_the_seeds_and_needs_training(encoder):
+    frames = random_frames(num_snippets=2)
+    one = encoder(frames, snippet_seeds=torch.tensor([1, 2]))
+    assert torch.equal(encoder(frames, snippet_seeds=torch.tensor([1, 2])), one)
+    assert not torch.equal(encoder(frames, snippet_seeds=torch.tensor([1, 3]))[1], one[1])
+    try:
+        still = encoder.eval()(frames, snippet_seeds=torch.tensor([1, 2]))
+    finally:
+        encoder.train()
+    assert torch.equal(encoder(frames), still)
+
+
+def test_frames_that_are_not_uint8_rgb_are_refused(encoder):
+    with pytest.raises(
+        ValueError, match=r"frames are \(1, 3, 2, 33, 33\) torch.float32; an encoder takes .* uint8"
+    ):
+        encoder(torch.zeros(1, 3, 2, 33, 33))
+    with pytest.raises(ValueError, match=r"frames are \(1, 4, 2, 33, 33\)"):
+        encoder(torch.zeros(1, 4, 2, 33, 33, dtype=torch.uint8))
+
+
+def test_the_smallest_fidelity_allowed_can_be_encoded_and_one_less_is_refused(name, encoder):
+    least = {"tiny": 9, "tsm_resnet": 32, "r2plus1d": 16}[name]
+    frames = 2 if name == "tsm_resnet" else 1
+    encoder.check_fidelity(Fidelity(num_snippets=5, frames=frames, height=least, width=least + 1))
+    features = encoder(random_frames(frames=frames, height=least, width=least + 1))
+    assert features.isfinite().all()
+    with pytest.raises(ValueError, match=rf"too small for {name}.*nearest usable: height {least}, width 40"):
+        encoder.check_fidelity(Fidelity(num_snippets=5, frames=frames, height=least - 1, width=40))
+
+
+def test_the_dtype_follows_the_weights(name):
+    encoder, _ = build_encoder(name, CONFIGS[name])
+    assert encoder(random_frames(num_snippets=1)).dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert encoder(random_frames(num_snippets=1, frames=4)).isfinite().all()
+
+
+@pytest.mark.parametrize("order", ["NCTHW", "NTCHW"])
+def test_normalized_frames_equal_torchvisions(order):
+    frames = random_frames()
+    normalize_frames = NormalizeFrames(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    expected = normalize(frames.transpose(1, 2) / 255, mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD))
+    result = normalize_frames(frames, order=order)
+    assert result.is_contiguous()
+    assert not normalize_frames.state_dict()
+    torch.testing.assert_close(result if order == "NTCHW" else result.transpose(1, 2), expected)
+
+
+def test_the_public_encoders_normalize_as_their_weights_were_trained():
+    frames = random_frames()
+    for encoder, weights in (
+        (TsmResnet(depth=18), torchvision.models.ResNet18_Weights.DEFAULT),
+        (R2plus1d(), torchvision.models.video.R2Plus1D_18_Weights.DEFAULT),
+    ):
+        public = weights.transforms()
+        expected = normalize(frames.transpose(1, 2) / 255, mean=list(public.mean), std=list(public.std))
+        torch.testing.assert_close(encoder.normalize(frames, order="NTCHW"), expected)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_without_shift_tsm_resnet_is_torchvisions_resnet_averaged_over_frames(depth):
+    torch.manual_seed(1)
+    encoder = TsmResnet(depth=depth, temporal_shift_fraction=0.0).double().eval()
+    resnet = getattr(torchvision.models, f"resnet{depth}")().double().eval()
+    shake_norms(resnet)
+    resnet.fc = torch.nn.Identity()
+    tensors = list(resnet.state_dict().values())
+    for own, value in zip(encoder.state_dict().values(), tensors, strict=True):
+        own.copy_(value)
+    frames = random_frames(num_snippets=2, frames=3, height=32, width=32)
+    inputs = encoder.normalize(frames, order="NTCHW")
+    expected = resnet(inputs.flatten(0, 1)).unflatten(0, (2, 3)).mean(dim=1)
+    torch.testing.assert_close(encoder(frames), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_with_shift_tsm_resnet_equals_a_shift_before_conv1_of_every_block():
+    torch.manual_seed(2)
+    encoder = TsmResnet(depth=18).double().eval()
+    shake_norms(encoder)
+    frames = random_frames(num_snippets=2, frames=4, height=32, width=32)
+
+    def shift(_, args):
+        x = args[0].unflatten(0, (2, 4))
+        out, fold = x.clone(), x.shape[2] // 8
+        out[:, :, : 2 * fold] = 0
+        out[:, :3, :fold] = x[:, 1:, :fold]
+        out[:, 1:, fold : 2 * fold] = x[:, :3, fold : 2 * fold]
+        return (out.flatten(0, 1),)
+
+    resnet = torchvision.models.resnet18().double().eval()
+    for own, value in zip(resnet.state_dict().values(), encoder.state_dict().values(), strict=False):
+        own.copy_(value)
+    resnet.fc = torch.nn.Identity()
+    for stage in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
+        for block in stage:
+            block.conv1.register_forward_pre_hook(shift)
+    inputs = encoder.normalize(frames, order="NTCHW")
+    expected = resnet(inputs.flatten(0, 1)).unflatten(0, (2, 4)).mean(dim=1)
+    torch.testing.assert_close(encoder(frames), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_r2plus1d_is_torchvisions_up_to_its_last_layer():
+    torch.manual_seed(3)
+    encoder, _ = build_encoder("r2plus1d", R2plus1dConfig())
+    network = torchvision.models.video.r2plus1d_18().double().eval()
+    shake_norms(network)
+    network.fc = torch.nn.Identity()
+    encoder.double().load_state_dict(network.state_dict())
+    frames = random_frames(num_snippets=2, frames=3, height=32, width=32)
+    inputs = encoder.normalize(frames, order="NCTHW")
+    torch.testing.assert_close(encoder(frames), network(inputs), rtol=1e-10, atol=1e-10)
+
+
+def test_a_single_frame_is_refused_only_where_channels_are_shifted():
+    fidelity = Fidelity(num_snippets=5, frames=1, height=32, width=32)
+    TsmResnet(depth=18, temporal_shift_fraction=0.0).check_fidelity(fidelity)
+    with pytest.raises(ValueError, match="1 frame per snippet.*nearest usable: frames 2"):
+        TsmResnet(depth=18).check_fidelity(fidelity)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "options", "message"),
+    [
+        (TinyConfig, {"channels": (4, 5)}, r"encoder.channels is \[4, 5\]; it must be three numbers"),
+        (TinyConfig, {"dropout": 1.0}, r"encoder.dropout is 1.0; it must lie in \[0, 1\)"),
+        (TinyConfig, {"frozen_stages": 4}, r"encoder.frozen_stages is 4; it must lie in 0 to 3"),
+        (TsmResnetConfig, {"depth": 19}, r"encoder.depth is 19; it must be 18, 34 or 50"),
+        (TsmResnetConfig, {"temporal_shift_fraction": 0.6}, r"temporal_shift_fraction is 0.6; .* \[0, 0.5\]"),
+        (
+            TsmResnetConfig,
+            {"norm": "thaw"},
+            r"encoder.norm is 'thaw'; it must be one of frozen, affine, train",
+        ),
+        (R2plus1dConfig, {"dropout": -0.1}, r"encoder.dropout is -0.1"),
+        (R2plus1dConfig, {"frozen_stages": 6}, r"encoder.frozen_stages is 6; it must lie in 0 to 5"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_by_name(config_class, options, message):
+    with pytest.raises(ValueError, match=message):
+        config_class(**options)
+
+
+def test_an_unknown_encoder_is_refused():
+    with pytest.raises(
+        ValueError, match="encoder.name is 'swin'; it must be one of tiny, tsm_resnet, r2plus1d"
+    ):
+        build_encoder("swin", TinyConfig())

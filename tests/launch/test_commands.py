@@ -1,0 +1,211 @@
+"""The commands of launch/: help with examples, exit codes, one line for a user's mistake."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from tiny_runs import ROOT, child_environment, recipe_file, tiny_overrides
+
+SCRIPTS = sorted((ROOT / "launch").glob("*.py"))
+
+
+def run_script(name, *arguments, program=""):
+    """The script in a process of its own; `program` runs before it."""
+    start = [sys.executable, "-c", program] if program else [sys.executable, f"launch/{name}.py"]
+    return subprocess.run(
+        [*start, *map(str, arguments)],
+        cwd=ROOT,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """A function: a script's main() in this process -> (exit code, stdout, stderr)."""
+
+    def run(name, *arguments):
+        import runpy
+
+        monkeypatch.setattr(sys, "argv", [f"launch/{name}.py", *map(str, arguments)])
+        script = runpy.run_path(str(ROOT / "launch" / f"{name}.py"))
+        try:
+            code = script["main"]()
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_help_ends_well_and_shows_commands_to_copy(path, call):
+    code, output, _ = call(path.stem, "--help")
+    assert code == 0
+    assert re.search(rf"(python|deepspeed) launch/{path.stem}\.py \S", output)
+
+
+@pytest.mark.parametrize("name", ["train", "extract", "evaluate", "compare"])
+def test_help_imports_nothing_heavy(name):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['launch/{name}.py', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path('launch/{name}.py', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    heavy = {'torch', 'deepspeed', 'decord', 'numpy', 'omegaconf'} & set(sys.modules)\n"
+        "    sys.exit(f'imported: {heavy}' if heavy or stop.code else 0)\n"
+    )
+    finished = run_script(name, program=program)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "extract", "compare"])
+def test_a_mistake_ends_in_one_line_and_exit_code_2(name, call, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("sead: 0\ndata: {}\nobjective: tal\n" if name == "train" else "sead: 0\n")
+    code, output, error = call(name, path)
+    assert code == 2
+    assert error.startswith(f"error: {path}: ")
+    assert "sead" in error
+    assert error.count("\n") == 1
+    assert output == ""
+
+
+def test_train_says_which_recipe_where_the_message_does_not(call, benchmark, tmp_path):
+    file = recipe_file("full_tiny_actionformer")
+    overrides = tiny_overrides("full_tiny_actionformer", benchmark, tmp_path / "run", fidelity__height=5)
+    code, _, error = call("train", file, *overrides)
+    assert code == 2
+    assert error.startswith(f"error: {file}: fidelity 8x4x5x20 is too small for tiny")
+
+
+def test_train_stops_with_exit_code_1_in_mid_work(call, benchmark, tmp_path):
+    folder = tmp_path / "videos"
+    shutil.copytree(benchmark.videos, folder)
+    (folder / "video_training_0004.mp4").write_bytes(b"")
+    file = recipe_file("lofi_s_tiny_actionformer")
+    overrides = tiny_overrides(file.stem, benchmark, tmp_path / "run", data__videos=folder)
+    code, _, error = call("train", file, *overrides)
+    assert code == 1
+    assert error.startswith("stopped: video_training_0004 cannot be decoded: the file is empty. (")
+    assert error.count("\n") == 1
+
+
+def test_train_takes_flags_between_and_after_overrides(call, benchmark, tmp_path):
+    file = recipe_file("tac_tiny")
+    overrides = tiny_overrides("tac_tiny", benchmark, tmp_path / "run", train__epochs=1)
+    assert call("train", "--local_rank=0", file, *overrides)[0] == 0
+    code, output, _ = call("train", file, *overrides, "--resume")
+    assert (code, "is finished already" in output) == (0, True)
+    code, output, _ = call("train", file, "--restart", *overrides)
+    assert (code, f"run directory: {tmp_path / 'run'}" in output) == (0, True)
+    code, _, error = call("train", file, "--restart", "--resume", *overrides)
+    assert (code, "--resume and --restart exclude each other" in error) == (2, True)
+    code, _, error = call("train", file, *overrides)
+    assert (code, "is finished; --resume goes on, --restart begins again" in error) == (2, True)
+
+
+@pytest.fixture(scope="module")
+def run(benchmark, tmp_path_factory):
+    """A finished run, and its two files for evaluation."""
+    from lofi.config.load import load_recipe
+    from lofi.stages.train import run_training
+
+    name = "lofi_t_tiny_actionformer"
+    output = tmp_path_factory.mktemp("evaluated") / "run"
+    return run_training(load_recipe(recipe_file(name), tiny_overrides(name, benchmark, output))).path
+
+
+def test_evaluate_a_run_predicts_anew_and_gives_the_same(run, call):
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").unlink()
+    (run / "predictions.json").unlink()
+    code, output, _ = call("evaluate", run)
+    assert code == 0
+    assert f"average mAP {100 * results['average_mAP']:.2f} %" in output
+    assert json.loads((run / "results.json").read_text()) == results
+
+
+def test_evaluate_files_gives_what_the_run_got(run, benchmark, call, tmp_path):
+    files = ("--annotations", benchmark.annotations, "--predictions", run / "predictions.json")
+    output = tmp_path / "results.json"
+    code, _, _ = call("evaluate", *files, "--subset", "validation", "--output", output)
+    assert code == 0
+    assert json.loads(output.read_text()) == json.loads((run / "results.json").read_text())
+    code, text, _ = call("evaluate", *files, "--subset", "validation", "--tious", "0.1:0.3:0.1")
+    assert code == 0
+    assert re.findall(r"tIoU (\S+):", text) == ["0.10", "0.20", "0.30"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "name a run directory, or all of --annotations, --predictions and --subset"),
+        (("run", "--tious", "0.5"), "a run directory says its own"),
+        (("nowhere",), "nowhere is no run directory"),
+        (("--annotations", "a.json", "--predictions", "p.json", "--subset", "x"), "a.json: there is no such"),
+    ],
+)
+def test_evaluate_refuses_what_it_cannot_use(arguments, expected, call):
+    code, _, error = call("evaluate", *arguments)
+    assert code == 2
+    assert expected in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--subset", "validation", "--tious", "half"), "tIoUs 'half': write first:last:step"),
+        (("--subset", "validation", "--tious", "0.5,1.5"), "thresholds must be above 0 and at most 1"),
+        (("--subset", "test"), 'no video has subset "test"'),
+    ],
+)
+def test_evaluate_refuses_flags_that_do_not_fit(flags, expected, run, benchmark, call):
+    files = ("--annotations", benchmark.annotations, "--predictions", run / "predictions.json")
+    code, _, error = call("evaluate", *files, *flags)
+    assert (code, error.count("\n")) == (2, 1)
+    assert expected in error
+
+
+def test_evaluate_refuses_a_classification_run(call, benchmark, tmp_path):
+    overrides = tiny_overrides("tac_tiny", benchmark, tmp_path / "run", train__epochs=1)
+    assert call("train", recipe_file("tac_tiny"), *overrides)[0] == 0
+    code, _, error = call("evaluate", tmp_path / "run")
+    assert code == 2
+    assert "objective tac has no detections to evaluate" in error
+
+
+def test_extract_lists_what_failed_and_ends_with_exit_code_1(call, benchmark, tmp_path):
+    folder = tmp_path / "videos"
+    shutil.copytree(benchmark.videos, folder)
+    (folder / "video_training_0001.mp4").write_bytes(b"")
+    changes = {"data__videos": folder, "data__on_decode_error": "skip"}
+    arguments = (
+        recipe_file("extract_tiny"),
+        *tiny_overrides("extract_tiny", benchmark, tmp_path / "f", **changes),
+    )
+    code, output, _ = call("extract", *arguments)
+    assert code == 1
+    assert "failed: video_training_0001: the file is empty" in output
+    assert f"feature directory: {tmp_path / 'f'}, 10 videos" in output
+    shutil.copy(folder / "video_training_0000.mp4", folder / "video_training_0001.mp4")
+    code, output, _ = call("extract", *arguments)
+    assert code == 0
+    assert f"feature directory: {tmp_path / 'f'}, 11 videos" in output
+
+
+def test_extract_stops_at_a_broken_video_where_the_recipe_says_so(call, benchmark, tmp_path):
+    folder = tmp_path / "videos"
+    shutil.copytree(benchmark.videos, folder)
+    (folder / "video_training_0001.mp4").write_bytes(b"")
+    overrides = tiny_overrides("extract_tiny", benchmark, tmp_path / "f", data__videos=folder)
+    code, _, error = call("extract", recipe_file("extract_tiny"), *overrides)
+    assert code == 1
+    assert "stopped: video_training_0001 cannot be decoded" in error

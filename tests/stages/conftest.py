@@ -1,0 +1,45 @@
+"""Runs of the tiny recipes in this process, each once."""
+
+import pytest
+import torch
+from tiny_runs import recipe_file, tiny_overrides
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Equal sums in every run: sums depend on the number of threads, and shared runs are made before any test begins."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def trained(benchmark, tmp_path_factory):
+    """A function: recipe name -> its finished run directory, trained at the first call. Not to be written into."""
+    from lofi.config.load import load_recipe
+    from lofi.stages.train import run_training
+
+    folder = tmp_path_factory.mktemp("trained")
+    done = {}
+
+    def run(name, **changes):
+        key = (name, *sorted((key, str(value)) for key, value in changes.items()))
+        if key not in done:
+            output = folder / f"{name}_{len(done)}"
+            recipe = load_recipe(recipe_file(name), tiny_overrides(name, benchmark, output, **changes))
+            done[key] = run_training(recipe).path
+        return done[key]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def extracted(benchmark, trained, tmp_path_factory):
+    """A feature directory, made by the encoder of the classification run."""
+    from lofi.config.load import load_extraction_recipe
+    from lofi.stages.extract import run_extraction
+
+    output = tmp_path_factory.mktemp("features") / "features_tac"
+    overrides = tiny_overrides("extract_tiny", benchmark, output, encoder__weights=trained("tac_tiny"))
+    return run_extraction(load_extraction_recipe(recipe_file("extract_tiny"), overrides)).path
