@@ -9,10 +9,9 @@ Started again, it does not redo what is finished.
 """
 
 import argparse
-import sys
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,14 +22,15 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
 
     from lofi.command import run_command
+    from lofi.engine.deepspeed_engine import end_process
     from lofi.stages.compare import load_comparison, run_comparison
 
     def compare() -> int:
         comparison = load_comparison(arguments.comparison, arguments.overrides)
         return run_comparison(comparison, restart=arguments.restart)
 
-    return run_command(compare, file=arguments.comparison)
+    end_process(run_command(compare, file=arguments.comparison))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

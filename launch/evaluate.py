@@ -6,11 +6,10 @@ python launch/evaluate.py --annotations A.json --predictions P.json --subset tes
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,6 +30,7 @@ def main() -> int:
         parser.error("a run directory says its own annotations, subset, tIoUs and output")
 
     from lofi.command import run_command
+    from lofi.engine.deepspeed_engine import end_process
     from lofi.evaluation.mean_average_precision import EvaluationConfig, parse_tious
     from lofi.evaluation.predictions import write_results
     from lofi.progress import say
@@ -55,8 +55,8 @@ def main() -> int:
                 write_results(arguments.output, results)
         say(results.describe())
 
-    return run_command(evaluate)
+    end_process(run_command(evaluate))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,10 +7,9 @@ Started again, it goes on where it stopped; other settings need another output.
 """
 
 import argparse
-import sys
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,6 +22,7 @@ def main() -> int:
 
     from lofi.command import run_command
     from lofi.config.load import load_extraction_recipe
+    from lofi.engine.deepspeed_engine import end_process
     from lofi.progress import say
     from lofi.stages.extract import run_extraction
 
@@ -34,8 +34,8 @@ def main() -> int:
         say(f"feature directory: {extracted.path}, {extracted.num_videos} videos")
         return 1 if extracted.failures else 0
 
-    return run_command(extract, file=arguments.recipe)
+    end_process(run_command(extract, file=arguments.recipe))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,10 +6,9 @@ python launch/train.py RECIPE --resume
 """
 
 import argparse
-import sys
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,6 +29,7 @@ def main() -> int:
 
     from lofi.command import run_command
     from lofi.config.load import load_recipe
+    from lofi.engine.deepspeed_engine import end_process
     from lofi.progress import say
     from lofi.stages.train import run_training
 
@@ -38,8 +38,8 @@ def main() -> int:
         run = run_training(recipe, resume=arguments.resume, restart=arguments.restart)
         say(f"run directory: {run.path}")
 
-    return run_command(train, file=arguments.recipe)
+    end_process(run_command(train, file=arguments.recipe))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

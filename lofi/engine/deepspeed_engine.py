@@ -9,12 +9,13 @@ import logging
 import math
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -84,7 +85,6 @@ def start_ranks() -> Ranks:
     deepspeed = _import_deepspeed()
     if not dist.is_initialized():
         deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
-        atexit.register(_leave_ranks)
     return Ranks(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
 
 
@@ -309,10 +309,23 @@ def _import_deepspeed() -> Any:
     return deepspeed
 
 
-def _leave_ranks() -> None:
-    """At the end of the process: the group's threads, left running, now and then abort a process that exits."""
-    if dist.is_initialized():
+def end_process(code: int) -> NoReturn:
+    """Leave the ranks and end this process with an exit code; what a script does last.
+
+    DeepSpeed keeps references to process groups, so gloo's threads outlive `destroy_process_group` and are torn down
+    with the interpreter, in no fixed order: now and then that aborted a rank whose work was done ("terminate called
+    without an active exception"), and the launcher then failed a good run. So exit handlers run and streams are
+    flushed here, and the process ends without that teardown. A process that joined no group exits as usual.
+    """
+    if not dist.is_initialized():
+        sys.exit(code)
+    if code == 0:  # after a failure the others may never answer
         dist.destroy_process_group()
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _free_port() -> int:

@@ -132,3 +132,4 @@ def main(folder):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    deepspeed_engine.end_process(0)
