@@ -34,7 +34,8 @@ def main() -> None:
     from lofi.evaluation.mean_average_precision import EvaluationConfig, parse_tious
     from lofi.evaluation.predictions import write_results
     from lofi.progress import say
-    from lofi.stages.evaluate import evaluate_files, evaluate_run
+    from lofi.stages.evaluate import evaluate_run
+    from lofi.stages.score import evaluate_files
 
     def evaluate() -> None:
         if arguments.run is not None:

@@ -1,7 +1,6 @@
-"""Evaluate: a run directory -> predictions.json and results.json; or two files -> results."""
+"""Evaluate a run: its validation subset predicted anew, then scored -> predictions.json and results.json."""
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +16,11 @@ from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import check_classes, load_weights, newest_weights
 from lofi.engine.precision import device_has_bf16, resolve_precision
 from lofi.engine.run_directory import RunDirectory
-from lofi.evaluation.average_recall import average_recall
-from lofi.evaluation.mean_average_precision import EvaluationConfig, mean_average_precision
-from lofi.evaluation.predictions import (
-    Results,
-    make_results,
-    read_predictions,
-    write_predictions,
-    write_results,
-)
+from lofi.evaluation.mean_average_precision import EvaluationConfig
+from lofi.evaluation.predictions import Results, write_predictions, write_results
 from lofi.inference import detect_windows, merge_videos
-from lofi.segments import Detection, LabelledSegment
 from lofi.stages.build import build_objective, feature_width_of, full_fidelity, open_prediction
+from lofi.stages.score import score
 
 PREDICTION_WINDOWS = 4
 """Windows per batch of prediction, per rank."""
@@ -99,25 +91,6 @@ def evaluate_run(
         write_predictions(run.predictions, predictions)
         write_results(run.results, results)
     return Evaluated(results=results, seconds=time.perf_counter() - begin, failures=failures)
-
-
-def evaluate_files(*, annotations: Path, predictions: Path, subset: str, config: EvaluationConfig) -> Results:
-    """Score a prediction file against an annotation file."""
-    annotated = read_annotations(annotations)
-    truth = {video.name: list(video.segments) for video in annotated.subset(subset)}
-    return score(truth, read_predictions(predictions), config=config, classes=annotated.classes)
-
-
-def score(
-    truth: Mapping[str, Sequence[LabelledSegment]],
-    predictions: Mapping[str, Sequence[Detection]],
-    *,
-    config: EvaluationConfig,
-    classes: Sequence[str],
-) -> Results:
-    """mAP and AR of predictions against annotated segments, both by video."""
-    mean_ap = mean_average_precision(truth, predictions, tious=config.tious, classes=classes)
-    return make_results(mean_ap, average_recall(truth, predictions))
 
 
 def recipe_precision(recipe: Recipe, device: torch.device) -> str:
