@@ -32,7 +32,7 @@ def main() -> None:
     from lofi.command import run_command
     from lofi.engine.deepspeed_engine import end_process
     from lofi.evaluation.mean_average_precision import EvaluationConfig, parse_tious
-    from lofi.evaluation.predictions import write_results
+    from lofi.evaluation.results import write_results
     from lofi.progress import say
     from lofi.stages.evaluate import evaluate_run
     from lofi.stages.score import evaluate_files

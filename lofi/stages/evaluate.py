@@ -17,7 +17,8 @@ from lofi.engine.checkpoint import check_classes, load_weights, newest_weights
 from lofi.engine.precision import device_has_bf16, resolve_precision
 from lofi.engine.run_directory import RunDirectory
 from lofi.evaluation.mean_average_precision import EvaluationConfig
-from lofi.evaluation.predictions import Results, write_predictions, write_results
+from lofi.evaluation.predictions import write_predictions
+from lofi.evaluation.results import Results, write_results
 from lofi.inference import detect_windows, merge_videos
 from lofi.stages.build import build_objective, feature_width_of, full_fidelity, open_prediction
 from lofi.stages.score import score

@@ -7,13 +7,8 @@ import pytest
 
 from lofi.evaluation.average_recall import average_recall
 from lofi.evaluation.mean_average_precision import mean_average_precision
-from lofi.evaluation.predictions import (
-    make_results,
-    read_predictions,
-    read_results,
-    write_predictions,
-    write_results,
-)
+from lofi.evaluation.predictions import read_predictions, write_predictions
+from lofi.evaluation.results import make_results, read_results, write_results
 from lofi.segments import Detection, LabelledSegment
 
 FOUND = {

@@ -3,7 +3,7 @@
 import pytest
 
 from lofi.evaluation.mean_average_precision import parse_tious
-from lofi.evaluation.predictions import Results
+from lofi.evaluation.results import Results
 
 
 @pytest.mark.parametrize(
