@@ -9,9 +9,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from lofi.data.decode import DecodeError
-from lofi.engine.loop import Interrupted, NonFiniteError
-
 
 def run_command(command: Callable[[], int | None], *, file: str | None = None) -> int:
     """Run a command's body and turn what a user can cause into one line on stderr; returns the exit code.
@@ -22,10 +19,6 @@ def run_command(command: Callable[[], int | None], *, file: str | None = None) -
     """
     try:
         return command() or 0
-    except Interrupted as stop:
-        return _say(str(stop), 143)
-    except (DecodeError, NonFiniteError) as error:
-        return _say(f"stopped: {error}", 1)
     except OSError as error:
         return _say(f"error: {error}", 2)
     except ValueError as error:
@@ -35,6 +28,15 @@ def run_command(command: Callable[[], int | None], *, file: str | None = None) -
         return _say(f"error: {where}{error}", 2)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
+    except Exception as error:
+        from lofi.data.decode import DecodeError  # here: they bring torch, and most commands never need them
+        from lofi.engine.loop import Interrupted, NonFiniteError
+
+        if isinstance(error, Interrupted):
+            return _say(str(error), 143)
+        if isinstance(error, DecodeError | NonFiniteError):
+            return _say(f"stopped: {error}", 1)
+        raise
 
 
 def _is_ours(error: ValueError) -> bool:

@@ -3,11 +3,15 @@
 Nothing here knows of files, tensors on devices or models; every other room may use these values.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # importing torch takes seconds, and scoring files needs none of it
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,7 @@ class Detections:
     scores: Tensor
     labels: Tensor
 
-    def to_cpu(self) -> "Detections":
+    def to_cpu(self) -> Detections:
         return Detections(
             segments=self.segments.float().cpu(), scores=self.scores.float().cpu(), labels=self.labels.cpu()
         )
@@ -107,6 +111,8 @@ def snippets_to_seconds(positions: Tensor, window: Window, *, num_snippets: int)
 
 def window_targets(window: Window, *, num_snippets: int) -> Targets:
     """The window's instances in snippet index; rebuilt for every number of snippets that a schedule asks for."""
+    import torch
+
     rows = torch.tensor([segment[:2] for segment in window.segments], dtype=torch.float64).reshape(-1, 2)
     labels = torch.tensor([segment[2] for segment in window.segments], dtype=torch.int64)
     segments = seconds_to_snippets(rows, window, num_snippets=num_snippets).float()
