@@ -77,7 +77,11 @@ class GroundTruth:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """Scored segments of any videos, in the order of the file."""
+    """Scored segments of any videos, in the order of the file. All times and scores are finite.
+
+    Segments without length or with their end before their start are kept as they are: other tools write some, and to
+    drop a false positive would raise the score. Their tIoU with anything is 0, so they match nothing and count as false.
+    """
 
     videos: tuple[str, ...]
     """Names of the videos in the file, also of those without a prediction."""
@@ -122,6 +126,26 @@ class Predictions:
             labels=tuple(label_index),
             **{name: np.ascontiguousarray(columns[name]) for name in columns.dtype.names or ()},
         )
+
+    @property
+    def num_reversed(self) -> int:
+        """Predictions whose end lies before their start."""
+        return int((self.end < self.start).sum())
+
+    @property
+    def num_zero_length(self) -> int:
+        """Predictions that end where they start."""
+        return int((self.end == self.start).sum())
+
+    def by_video(self) -> dict[str, list[Detection]]:
+        """Video -> detections, the inverse of `of`."""
+        result: dict[str, list[Detection]] = {name: [] for name in self.videos}
+        columns = (self.video, self.label, self.start, self.end, self.score)
+        for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
+            result[self.videos[video]].append(
+                Detection(start_sec=start, end_sec=end, label=self.labels[label], score=score)
+            )
+        return result
 
     def select(self, rows: np.ndarray) -> "Predictions":
         """Some of the predictions: an index or mask of rows."""

@@ -15,7 +15,7 @@ def evaluate_files(*, annotations: Path, predictions: Path, subset: str, config:
     """Score a prediction file against an annotation file."""
     annotated = read_annotations(annotations)
     truth = {video.name: list(video.segments) for video in annotated.subset(subset)}
-    return score(truth, read_predictions(predictions), config=config, classes=annotated.classes)
+    return score(truth, read_predictions(predictions).by_video(), config=config, classes=annotated.classes)
 
 
 def score(

@@ -30,7 +30,7 @@ def test_average_recall_equals_the_activitynet_toolkit(case: str) -> None:
         for video, entry in content["database"].items()
         if entry["subset"] == expected["subset"]
     }
-    out = average_recall(truth, read_predictions(ORACLES / expected["pred"]))
+    out = average_recall(truth, read_predictions(ORACLES / expected["pred"]).by_video())
     reference = expected["reference"]["activitynet_toolkit_proposal"]
     np.testing.assert_allclose(out.recall, reference["avg_recall"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(out.num_proposals, reference["proposals_per_video"], rtol=0, atol=1e-9)
