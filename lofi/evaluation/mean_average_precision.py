@@ -17,6 +17,7 @@ Shapes: K classes, T thresholds, G (class, video) pairs, M instances of the full
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -31,8 +32,22 @@ class EvaluationConfig:
 
     tious: list[float] = field(default_factory=lambda: list(ACTIVITYNET_TIOUS))
     """tIoU thresholds of mAP, each above 0 and at most 1, ascending."""
+    every_epochs: int | None = None
+    """Also while training, after every so many epochs and the last; the checkpoint with the best average mAP is then kept.
+    null: only at the end of the run."""
+    weights: Literal["newest", "best"] = "newest"
+    """Which checkpoint the run's result, launch/evaluate.py and encoder.weights=RUN take. best needs every_epochs; it is
+    chosen on the very subset that it is measured on, so its mAP is optimistic: compare it with nothing but other bests."""
 
     def __post_init__(self) -> None:
+        if self.every_epochs is not None and self.every_epochs < 1:
+            raise ValueError(
+                f"evaluation.every_epochs is {self.every_epochs}; it must be at least 1, or null for the end alone."
+            )
+        if self.weights == "best" and self.every_epochs is None:
+            raise ValueError(
+                "evaluation.weights: best needs validation while training; set evaluation.every_epochs."
+            )
         if not self.tious:
             raise ValueError("evaluation.tious is empty; give at least one threshold, such as [0.5].")
         wrong = [tiou for tiou in self.tious if not 0.0 < tiou <= 1.0]
