@@ -1,58 +1,164 @@
 """Count the bytes of live tensors through one training step, on any device, to the byte.
 
 A dispatch mode sees every tensor that an operation makes; a storage counts from its first sight until it is freed.
-So the peak is that of live tensors: not of the allocator's blocks, and not of the process.
+So the peak is that of live tensors: not of the allocator's blocks, and not of the process. What was seen is kept as a
+history of storages made and freed, from which `timeline` tells the bytes of every kind at every operation.
 """
 
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+Kind = Literal["parameters", "gradients", "optimizer", "activations", "inputs", "workspace"]
+KINDS: tuple[Kind, ...] = ("parameters", "gradients", "optimizer", "activations", "inputs", "workspace")
+"""activations: made in the forward pass (or its recomputation) and alive when the backward pass needs it; inputs: the
+batch on the device; workspace: all else, such as an operation's temporaries and the gradients of activations."""
+
+Phase = Literal["forward", "backward", "optimizer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """One storage: when it was made, and how large it is."""
+
+    num_bytes: int
+    phase: Phase
+    is_recomputed: bool
+    """Made in the backward pass by a checkpoint that runs its forward pass again."""
+    comes_from_host: bool
+    """A copy of a tensor on another device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A storage that came or went."""
+
+    operation: int
+    """How many operations had run."""
+    phase: Phase
+    storage: int
+    """Index into the history's `made`."""
+    is_made: bool
+    """False where it was freed."""
 
 
 class LiveTensorCount(TorchDispatchMode):
     """Inside the `with`, `live_bytes` follows the storages that are alive and `peak_bytes` their greatest sum.
 
+    The phase of an operation needs no word from the loop: backward is what autograd runs, forward what was before it, and
+    optimizer (clipping included) what comes after the last backward pass.
+
     Args:
-        known: tensors that exist already (weights, gradients, optimizer states); counted from the start.
+        known: tensors that exist already, of no stated kind; counted from the start.
         device_type: tensors on other devices are not counted.
+        kinds: tensors that exist already, by kind; counted from the start.
+        gradients: the weights' gradients at the time of the call; asked when a backward pass is over.
     """
 
-    def __init__(self, known: Iterable[Tensor], *, device_type: str) -> None:
+    def __init__(
+        self,
+        known: Iterable[Tensor] = (),
+        *,
+        device_type: str,
+        kinds: Mapping[Kind, Iterable[Tensor]] | None = None,
+        gradients: Callable[[], Iterable[Tensor]] | None = None,
+    ) -> None:
         super().__init__()
         self.live_bytes = 0
         self.peak_bytes = 0
+        self.num_operations = 0
+        self.phase: Phase = "forward"
+        self.made: list[Made] = []
+        self.events: list[Event] = []
+        self.kind_of: dict[int, Kind] = {}
+        """Index into `made` -> its kind, where it was stated."""
         self._device_type = device_type
-        self._sizes: dict[int, int] = {}
+        self._gradients = gradients
+        self._live: dict[int, int] = {}
+        for kind, tensors in (kinds or {}).items():
+            for tensor in tensors:
+                self._add(tensor)
+                self.mark(kind, [tensor])
         for tensor in known:
             self._add(tensor)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        self._follow_phase()
         result = func(*args, **(kwargs or {}))
+        self.num_operations += 1
+        comes_from_host = self._comes_from_host(args)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._add(leaf)
+                self._add(leaf, comes_from_host=comes_from_host)
         return result
 
-    def _add(self, tensor: Tensor) -> None:
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        if self.phase == "backward":
+            self._mark_gradients()
+
+    def mark(self, kind: Kind, tensors: Iterable[Tensor]) -> None:
+        """State the kind of storages that are alive, for all their life; a kind that was stated earlier stays."""
+        for tensor in tensors:
+            index = self._live.get(tensor.untyped_storage()._cdata)
+            if index is not None:
+                self.kind_of.setdefault(index, kind)
+
+    def _follow_phase(self) -> None:
+        if torch._C._current_graph_task_id() != -1:
+            self.phase = "backward"
+        elif self.phase == "backward":
+            self.phase = "optimizer"
+            self._mark_gradients()
+
+    def _mark_gradients(self) -> None:
+        if self._gradients is not None:
+            self.mark("gradients", self._gradients())
+
+    def _comes_from_host(self, args: tuple[Any, ...]) -> bool:
+        """Whether an operation's first tensor lies on another device; a plain number that lies there does not count."""
+        first = next((arg for arg in args if isinstance(arg, Tensor)), None)
+        return first is not None and first.ndim > 0 and first.device.type != self._device_type
+
+    def _add(self, tensor: Tensor, *, comes_from_host: bool = False) -> None:
         if tensor.device.type != self._device_type:
             return
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._sizes:
+        if key in self._live:
             return
-        self._sizes[key] = storage.nbytes()
-        self.live_bytes += storage.nbytes()
+        num_bytes = storage.nbytes()
+        self._live[key] = len(self.made)
+        self._note(len(self.made), is_made=True)
+        self.made.append(
+            Made(
+                num_bytes=num_bytes,
+                phase=self.phase,
+                is_recomputed=self.phase == "backward" and torch.is_grad_enabled(),
+                comes_from_host=comes_from_host,
+            )
+        )
+        self.live_bytes += num_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         weakref.finalize(storage, self._drop, key)
 
     def _drop(self, key: int) -> None:
-        self.live_bytes -= self._sizes.pop(key)
+        index = self._live.pop(key)
+        self._note(index, is_made=False)
+        self.live_bytes -= self.made[index].num_bytes
+
+    def _note(self, index: int, *, is_made: bool) -> None:
+        self.events.append(
+            Event(operation=self.num_operations, phase=self.phase, storage=index, is_made=is_made)
+        )
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
