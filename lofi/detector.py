@@ -1,7 +1,7 @@
 """The detector: snippet encoder + TAL head. In training it returns losses, in prediction detections.
 
-frames (B,L,C,T,H,W) uint8 -> encoder, by the gradient path -> (B,L,D) -> temporal feature sequence (B,D,L) -> head.
-Without an encoder the features come from disk.
+frames (B,L,C,T,H,W) uint8 -> encoder, by the gradient path -> (B,L,D) [-> adapter] -> temporal feature sequence (B,D,L)
+-> head. Without an encoder the features come from disk.
 """
 
 from typing import Any
@@ -19,19 +19,27 @@ PREDICTION_CHUNK_SNIPPETS = 32
 
 
 class Detector(nn.Module):
-    """Encoder (or None: features from disk) and head, joined by a gradient path. It is the `tal` objective."""
+    """Encoder (or None: features from disk), adapter (or None) and head. It is the `tal` objective."""
 
     head: Any
 
-    def __init__(self, *, encoder: nn.Module | None, head: nn.Module, encode: GradientPath | None) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module | None,
+        head: nn.Module,
+        encode: GradientPath | None,
+        adapter: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.adapter = adapter
         self.head = head
         self.encode = encode
 
     def forward(self, batch: WindowBatch) -> StepLosses:
         """The head's losses on a batch."""
-        features_BDL = self.feature_sequence(batch).transpose(1, 2)
+        features_BDL = self._adapted(self.feature_sequence(batch), batch.mask)
         losses: StepLosses = self.head.losses(
             features_BDL, mask=batch.mask.to(features_BDL.device), targets=batch.targets
         )
@@ -40,7 +48,7 @@ class Detector(nn.Module):
     @torch.no_grad()
     def detect(self, batch: WindowBatch) -> list[Detections]:
         """B detections in snippet index, before any suppression."""
-        features_BDL = self._prediction_features(batch).transpose(1, 2)
+        features_BDL = self._adapted(self._prediction_features(batch), batch.mask)
         detections: list[Detections] = self.head.detect(features_BDL, mask=batch.mask.to(features_BDL.device))
         return detections
 
@@ -53,6 +61,12 @@ class Detector(nn.Module):
         assert batch.frames is not None
         seeds = draw_snippet_seeds(batch.mask) if self.training else None
         return self.encode(self.encoder, batch.frames, snippet_seeds=seeds)
+
+    def _adapted(self, features: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, D) -> what the head takes, (B, D, L)."""
+        if self.adapter is not None:
+            features = self.adapter(features, mask=mask.to(features.device))
+        return features.transpose(1, 2)
 
     def _prediction_features(self, batch: WindowBatch) -> Tensor:
         """As `feature_sequence`, but always in small chunks: prediction must fit wherever training did."""

@@ -1,4 +1,4 @@
-"""The seams: what a snippet encoder, a head, a gradient path and an objective promise to one another."""
+"""The seams: what a snippet encoder, an adapter, a head, a gradient path and an objective promise to one another."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +61,14 @@ class SnippetEncoder(Protocol):
         ...
 
     def parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+class FeatureAdapter(Protocol):
+    """A temporal feature sequence -> one of the same shape. An nn.Module between features and head."""
+
+    def __call__(self, features: Tensor, *, mask: Tensor) -> Tensor:
+        """features (B, L, D) float; mask (B, L) bool, False where a snippet lies outside its video -> (B, L, D)."""
+        ...
 
 
 class TalHead(Protocol):

@@ -4,12 +4,14 @@ Every problem becomes a `RecipeError` of one message that names the file and the
 before any work.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import (
     Choice,
     ExtractionRecipe,
@@ -30,7 +32,6 @@ from lofi.fidelity import FidelityConfig
 from lofi.gradients import GRADIENTS
 from lofi.heads import HEADS
 from lofi.heads.postprocess import PostprocessConfig
-from lofi.objectives import OBJECTIVES
 
 
 class RecipeError(ValueError):
@@ -47,10 +48,9 @@ BLOCKS = {
     "extraction": ExtractionConfig,
 }
 
-CHOICES: dict[str, dict[str, type]] = {
+FIXED_CHOICES: dict[str, dict[str, type]] = {
     "encoder": {name: config for name, (config, _) in ENCODERS.items()},
     "gradient": {name: config for name, (config, _) in GRADIENTS.items()},
-    "objective": dict(OBJECTIVES),
     "head": {name: config for name, (config, _) in HEADS.items()},
     "optimizer": dict(OPTIMIZERS),
     "schedule": dict(SCHEDULES),
@@ -58,20 +58,27 @@ CHOICES: dict[str, dict[str, type]] = {
 
 REQUIRED = ("data", "objective", "gradient", "optimizer", "schedule", "train")
 PLAIN = ("seed", "output", "deepspeed")
-TRAINING = (*PLAIN, *(key for key in BLOCKS if key != "extraction"), *CHOICES)
+TRAINING = (
+    *PLAIN,
+    *(key for key in BLOCKS if key != "extraction"),
+    *FIXED_CHOICES,
+    "objective",
+    "adapter",
+)
 
 
-def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(path: str | Path, overrides: list[str] | None = None, *, parts: Parts = OWN_PARTS) -> Recipe:
     """Read a training recipe, apply `key=value` overrides and check it.
 
     Args:
         path: the YAML file.
         overrides: such as "train.epochs=3" or "encoder.weights=runs/tac"; "block=null" removes a block.
+        parts: the objectives and adapters that it can name.
 
     Raises:
         RecipeError: naming file and key.
     """
-    return build_recipe(read_with_overrides(Path(path), overrides), where=str(path))
+    return build_recipe(read_with_overrides(Path(path), overrides), where=str(path), parts=parts)
 
 
 def load_extraction_recipe(path: str | Path, overrides: list[str] | None = None) -> ExtractionRecipe:
@@ -89,7 +96,7 @@ def load_extraction_recipe(path: str | Path, overrides: list[str] | None = None)
     )
 
 
-def build_recipe(plain: dict[str, Any], *, where: str) -> Recipe:
+def build_recipe(plain: dict[str, Any], *, where: str, parts: Parts = OWN_PARTS) -> Recipe:
     """Nested plain values -> a checked `Recipe`; `where` begins every message."""
     return _build(
         Recipe,
@@ -98,6 +105,7 @@ def build_recipe(plain: dict[str, Any], *, where: str) -> Recipe:
         required=REQUIRED,
         check=check_recipe,
         where=where,
+        parts=parts,
     )
 
 
@@ -132,6 +140,7 @@ def _build(
     required: tuple[str, ...],
     check: Any,
     where: str,
+    parts: Parts = OWN_PARTS,
 ) -> Any:
     _refuse_interpolation(plain, where=where)
     for key in plain:
@@ -147,8 +156,16 @@ def _build(
     for key, value in blocks.items():
         if key in BLOCKS:
             values[key] = _build_block(BLOCKS[key], value, key=key, where=where)
-        elif key in CHOICES:
-            values[key] = _build_choice(key, value, where=where)
+        elif key in FIXED_CHOICES:
+            values[key] = _build_choice(key, value, variants=FIXED_CHOICES[key], where=where)
+        elif key == "objective":
+            kinds = {name: kind.config for name, kind in parts.objectives.items()}
+            choice = _build_choice(key, value, variants=kinds, where=where)
+            values[key] = replace(choice, maker=parts.objectives[choice.name])
+        elif key == "adapter":
+            configs = {name: config for name, (config, _) in parts.adapters.items()}
+            choice = _build_choice(key, value, variants=configs, where=where)
+            values[key] = replace(choice, maker=parts.adapters[choice.name][1])
         else:
             values[key] = _build_plain(key, value, where=where)
     try:
@@ -192,8 +209,7 @@ def _read(path: Path) -> DictConfig:
     return raw
 
 
-def _build_choice(key: str, value: Any, *, where: str) -> Choice:
-    variants = CHOICES[key]
+def _build_choice(key: str, value: Any, *, variants: dict[str, type], where: str) -> Choice:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict) or "name" not in value:
@@ -204,13 +220,14 @@ def _build_choice(key: str, value: Any, *, where: str) -> Choice:
             f"{where}: {key}.name is {name!r}{_nearest(str(name), variants)}; allowed: {_list(variants)}."
         )
     rest = {option: each for option, each in value.items() if option != "name"}
-    _explain_other_variants(key, name, rest, where=where)
+    _explain_other_variants(key, name, rest, variants=variants, where=where)
     return Choice(name=name, config=_build_block(variants[name], rest, key=key, where=where))
 
 
-def _explain_other_variants(key: str, name: str, options: dict[str, Any], *, where: str) -> None:
+def _explain_other_variants(
+    key: str, name: str, options: dict[str, Any], *, variants: dict[str, type], where: str
+) -> None:
     """A key of another variant is said to be one, before omegaconf calls it unknown."""
-    variants = CHOICES[key]
     for option in options:
         if option in variants[name].__dataclass_fields__:  # type: ignore[attr-defined]
             continue

@@ -6,6 +6,7 @@
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
+from lofi.config.objectives import ObjectiveKind
 from lofi.data.frame_windows import DataConfig
 from lofi.data.grid import GridConfig
 from lofi.engine.deepspeed_engine import check_deepspeed_block
@@ -17,6 +18,9 @@ from lofi.extraction import ExtractionConfig
 from lofi.fidelity import FidelityConfig
 from lofi.heads.postprocess import PostprocessConfig
 
+OBJECTIVE_DATA_OPTIONS = ("validation_subset", "clips_per_segment")
+"""Options of `data` that have an effect with some objectives alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -24,6 +28,8 @@ class Choice:
 
     name: str
     config: Any
+    maker: Any = field(default=None, compare=False, repr=False)
+    """Of an objective its `ObjectiveKind`, of an adapter its build function."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,8 @@ class Recipe:
     fidelity: FidelityConfig | None = None
     """Absent where features come from disk: their directory says how they were made."""
     encoder: Choice | None = None
+    adapter: Choice | None = None
+    """Between features and head."""
     head: Choice | None = None
     postprocess: PostprocessConfig | None = None
     evaluation: EvaluationConfig | None = None
@@ -61,39 +69,44 @@ class Recipe:
         return config
 
     @property
+    def kind(self) -> ObjectiveKind:
+        kind: ObjectiveKind = self.objective.maker
+        return kind
+
+    @property
     def reads_features(self) -> bool:
         return self.data.features is not None
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Cross-field checks. Raises ValueError that names the key and what is allowed."""
-    is_tal = recipe.objective.name == "tal"
-    _check_source(recipe, is_tal=is_tal)
-    if is_tal and recipe.head is None:
-        raise ValueError("head is missing; objective: tal needs one.")
-    if is_tal and recipe.postprocess is None:
+    kind, name = recipe.kind, recipe.objective.name
+    _check_source(recipe)
+    for key in kind.needs:
+        if getattr(recipe, key) is None:
+            default = " (postprocess: {} takes the defaults)" if key == "postprocess" else ""
+            raise ValueError(f"{key} is missing; objective: {name} needs one{default}.")
+    for key in ("adapter", "head", "postprocess", "evaluation"):
+        if key not in kind.takes and getattr(recipe, key) is not None:
+            raise ValueError(f"{key} has no effect with objective: {name}; remove it.")
+    if kind.takes_clips and recipe.grid.mode != "rescale":
         raise ValueError(
-            "postprocess is missing; objective: tal needs one (postprocess: {} takes the defaults)."
+            f"grid.mode: {recipe.grid.mode} has no effect with objective: {name}, which takes single clips; remove it."
         )
-    if not is_tal:
-        for key in ("head", "postprocess", "evaluation"):
-            if getattr(recipe, key) is not None:
-                raise ValueError(f"{key} has no effect with objective: {recipe.objective.name}; remove it.")
-        if recipe.grid.mode != "rescale":
-            raise ValueError(
-                f"grid.mode: {recipe.grid.mode} has no effect with objective: {recipe.objective.name}, which takes "
-                "single clips; remove it."
-            )
-        _refuse_set(recipe.data, "data", ("validation_subset",), f"with objective: {recipe.objective.name}")
-    else:
-        _refuse_set(recipe.data, "data", ("clips_per_segment",), "with objective: tal")
+    without_effect = tuple(key for key in OBJECTIVE_DATA_OPTIONS if key not in kind.data_options)
+    _refuse_set(recipe.data, "data", without_effect, f"with objective: {name}")
     _check_gradient(recipe)
     check_deepspeed_block(recipe.deepspeed)
 
 
-def _check_source(recipe: Recipe, *, is_tal: bool) -> None:
+def _check_source(recipe: Recipe) -> None:
+    source = recipe.kind.source
+    if source == "features" and not recipe.reads_features:
+        raise ValueError(
+            f"data.features is missing; objective: {recipe.objective.name} is trained on features from disk."
+        )
     if recipe.reads_features:
-        if not is_tal:
+        if source == "frames":
             raise ValueError(
                 f"data.features cannot serve objective: {recipe.objective.name}; set data.videos."
             )
@@ -150,7 +163,7 @@ def _refuse_set(config: Any, block: str, keys: tuple[str, ...], where: str) -> N
 def recipe_to_plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested plain values, in the order of a YAML file; absent blocks are left out."""
     order = (
-        "seed", "output", "data", "grid", "fidelity", "encoder", "gradient", "objective", "head", "optimizer",
+        "seed", "output", "data", "grid", "fidelity", "encoder", "gradient", "objective", "adapter", "head", "optimizer",
         "schedule", "train", "postprocess", "evaluation", "deepspeed",
     )  # fmt: skip
     plain: dict[str, Any] = {}

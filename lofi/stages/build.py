@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from lofi.config.objectives import Modules
 from lofi.config.recipe import Choice, Recipe
 from lofi.data.annotations import (
     AnnotatedVideo,
@@ -20,15 +21,12 @@ from lofi.data.feature_windows import FeatureWindows
 from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
 from lofi.data.frame_windows import DataConfig, FrameWindows
 from lofi.data.grid import GridConfig
-from lofi.data.windows import clip_windows, prediction_windows, training_windows
-from lofi.detector import Detector
+from lofi.data.windows import prediction_windows
 from lofi.encoders.build import build_encoder
 from lofi.encoders.freezing import norm_is_frozen
 from lofi.fidelity import Fidelity, FidelitySchedule, build_schedule
 from lofi.gradients import GRADIENTS
-from lofi.heads import HEADS
 from lofi.heads.postprocess import read_video_scores, scores_of_video
-from lofi.objectives.tac import Classification, build_tac
 from lofi.progress import say
 from lofi.segments import Window
 
@@ -38,7 +36,8 @@ class Source:
     """What a run reads: annotations, windows, and a dataset of them."""
 
     annotations: Annotations
-    training: FrameWindows | FeatureWindows
+    training: Any
+    """A dataset over the training windows, indexed by `SampleKey`."""
     schedule: FidelitySchedule
     """Fidelity of each training step."""
     feature_width: int | None
@@ -54,16 +53,16 @@ def open_source(recipe: Recipe) -> Source:
     validation = None if recipe.evaluation is None else _open_validation(recipe, annotations)
     skipped = _skipped_videos(recipe, videos)
     videos = [video for video in videos if video.name not in skipped]
-    if recipe.objective.name == "tac":
-        windows = clip_windows(
-            videos, classes=annotations.classes, clips_per_segment=recipe.data.clips_per_segment
-        )
+    windows = recipe.kind.windows(recipe, videos, annotations.classes)
+    schedule = training_schedule(recipe)
+    if recipe.reads_features and recipe.kind.feature_dataset is not None:
+        assert recipe.data.features is not None
+        directory = open_feature_directory(recipe.data.features)
+        training = recipe.kind.feature_dataset(recipe, windows, directory)
     else:
-        windows = training_windows(videos, classes=annotations.classes, grid=recipe.grid)
-    training, schedule = open_windows(recipe, annotations, windows), training_schedule(recipe)
+        training = open_windows(recipe, annotations, windows)
     if recipe.data.frame_cache is not None:
-        is_clips = recipe.objective.name == "tac"
-        num_bytes = estimate_cache_bytes(windows, schedule.fidelities, jitter=is_clips)
+        num_bytes = estimate_cache_bytes(windows, schedule.fidelities, jitter=recipe.kind.takes_clips)
         if validation is not None:
             num_bytes += estimate_cache_bytes(validation.windows, [full_fidelity(recipe)])
         say_cache_size(recipe.data.frame_cache, num_bytes=num_bytes)
@@ -164,7 +163,7 @@ def open_windows(
         windows,
         grid=recipe.grid,
         seed=recipe.seed,
-        jitter=recipe.objective.name == "tac",
+        jitter=recipe.kind.takes_clips,
     )
 
 
@@ -197,14 +196,14 @@ def open_frame_windows(
 
 def build_objective(
     recipe: Recipe, *, classes: Sequence[str], feature_width: int | None, with_weights: bool = True
-) -> Detector | Classification:
+) -> nn.Module:
     """The module that the engine trains. Raises ValueError for weights that do not fit and fidelities not taken.
 
     Args:
         recipe: of the run.
         classes: of the annotations.
         feature_width: D of features from disk, None where the recipe has an encoder.
-        with_weights: load the encoder's initial weights; False where a whole checkpoint follows.
+        with_weights: load the initial weights of encoder and adapter; False where a whole checkpoint follows.
     """
     encoder = None if recipe.encoder is None else open_encoder(recipe.encoder, with_weights=with_weights)
     if encoder is not None:
@@ -217,20 +216,19 @@ def build_objective(
     encode = GRADIENTS[recipe.gradient.name][1](recipe.gradient.config)  # type: ignore[operator]
     if encoder is not None and recipe.gradient.name == "detached":
         encoder.requires_grad_(False)
-    if recipe.objective.name == "tac":
-        assert encoder is not None
-        return build_tac(
-            recipe.objective.config,
-            encoder=encoder,
-            encode=encode,
-            feature_width=feature_width,
-            num_classes=len(classes),
+    adapter: nn.Module | None = None
+    if recipe.adapter is not None:
+        adapter = recipe.adapter.maker(
+            recipe.adapter.config, feature_width=feature_width, with_weights=with_weights
         )
-    assert recipe.head is not None
-    head: nn.Module = HEADS[recipe.head.name][1](
-        recipe.head.config, feature_width=feature_width, num_classes=len(classes)
+    modules = Modules(
+        encoder=encoder,
+        adapter=adapter,
+        encode=encode,
+        feature_width=feature_width,
+        num_classes=len(classes),
     )
-    return Detector(encoder=encoder, head=head, encode=encode)
+    return recipe.kind.build(recipe, modules)
 
 
 def _check_norms(encoder: nn.Module, *, gradient: str) -> None:

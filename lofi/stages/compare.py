@@ -127,7 +127,7 @@ def _link(recipe: Recipe | ExtractionRecipe, before: Path) -> Recipe | Extractio
 def _read_benchmark(recipe: Recipe | ExtractionRecipe, data_output: str) -> Recipe | ExtractionRecipe:
     """Let a recipe read the benchmark that the comparison makes: classification its trimmed part, the rest the other."""
     paths = benchmark_paths(data_output)
-    is_trimmed = isinstance(recipe, Recipe) and recipe.objective.name == "tac"
+    is_trimmed = isinstance(recipe, Recipe) and recipe.kind.takes_clips
     videos = paths.trimmed_videos if is_trimmed else paths.untrimmed_videos
     data = replace(
         recipe.data,
