@@ -1,31 +1,44 @@
-"""Average recall at an average number of proposals per video (AR@AN), as ActivityNet's toolkit computes it.
+"""Average recall at an average number of proposals per video (AR@AN), and recall at k x the number of instances.
 
-Source: the ActivityNet evaluation toolkit (`eval_proposal`); equal to it where no two scores of a video are equal.
-Labels count for nothing. The budget of AN proposals per video is spent in proportion: each video gives the same SHARE of
-its proposals, best first, so a video with many proposals gives many. The toolkit's own habits are kept, because published
-numbers have them: the share is computed from all proposals, those of videos outside the ground truth included; it is
-rounded down per video, twice; videos without an instance take no part.
-What differs: no proposals at all give 0 (the toolkit divides by 0); equal scores are ordered by start and end.
+AR@AN is that of the ActivityNet evaluation toolkit (`eval_proposal`), which OpenTAD took over; equal to both where no two
+scores of a video are equal. Labels count for nothing. The budget of AN proposals per video is spent in proportion: each
+video gives the same SHARE of its proposals, best first, so a video with many proposals gives many. The toolkit's own
+habits are kept, because published numbers have them: the share is computed from all proposals, those of videos outside
+the ground truth included; it is rounded down per video, twice; videos without an instance take no part.
+What differs: no proposals at all give 0 (the toolkit divides by 0); equal scores are ordered by start and end, so that
+the order of the file does not matter.
+
+Recall at k x (ActionFormer's and OpenTAD's `recall@kx`): of each class in each video the k x n best predictions, n being
+its instances there; the share of instances that any of them covers, over all videos; then the mean over the classes that
+have an instance. A prediction may cover several instances and several predictions one: nothing is assigned.
+
+Shapes: M instances, N predictions, T thresholds, P numbers of proposals, K classes, X multiples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lofi.segments import Detection, LabelledSegment, tiou_matrix
+from lofi.evaluation.pairs import pair_blocks, paired_tiou
+from lofi.evaluation.tables import GroundTruth, Predictions, indices_in
 
 RECALL_TIOUS = tuple(float(tiou) for tiou in np.linspace(0.5, 0.95, 10))
+NEVER = np.iinfo(np.int64).max
+"""Rank of the covering prediction of an instance that none covers."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AverageRecall:
     """Fractions between 0 and 1."""
 
+    tious: tuple[float, ...]
+    recall_TP: np.ndarray
+    """(T, P) recall of each threshold at 1, 2, ... P proposals per video."""
     recall: np.ndarray
-    """(max_proposals,) mean recall over the thresholds at 1, 2, ... proposals per video."""
+    """(P,) its mean over the thresholds: AR@AN."""
     num_proposals: np.ndarray
-    """(max_proposals,) the proposals per video behind each entry."""
+    """(P,) the proposals per video behind each entry."""
     auc: float
     """Area under recall over num_proposals, divided by the largest of them."""
 
@@ -35,8 +48,8 @@ class AverageRecall:
 
 
 def average_recall(
-    ground_truth: Mapping[str, Sequence[LabelledSegment]],
-    predictions: Mapping[str, Sequence[Detection]],
+    truth: GroundTruth,
+    predictions: Predictions,
     *,
     tious: Sequence[float] = RECALL_TIOUS,
     max_proposals: int = 100,
@@ -44,44 +57,151 @@ def average_recall(
     """AR at 1 ... `max_proposals` proposals per video.
 
     Args:
-        ground_truth: video -> instances, seconds.
-        predictions: video -> detections, seconds, in any order.
-        tious: thresholds that recall is averaged over.
-        max_proposals: the largest average number of proposals per video.
+        truth: M instances.
+        predictions: N proposals in any order; labels are not looked at.
+        tious: T thresholds that recall is averaged over; a tIoU equal to one covers.
+        max_proposals: P, the largest average number of proposals per video.
     """
-    videos = sorted(video for video, segments in ground_truth.items() if segments)
-    if not videos:
-        raise ValueError(
-            f"the ground truth has no instance in {len(ground_truth)} videos; nothing to evaluate."
-        )
-    num_instances = sum(len(ground_truth[video]) for video in videos)
-    num_all = sum(len(rows) for rows in predictions.values())
-    share = max_proposals * len(videos) / num_all if num_all else 0.0
+    if max_proposals < 1:
+        raise ValueError(f"max_proposals is {max_proposals}; it must be at least 1.")
+    video = indices_in(predictions.videos, truth.videos)[predictions.video]
+    instances_V = np.bincount(truth.video, minlength=len(truth.videos))
+    inside = np.flatnonzero(video >= 0)
+    inside = inside[instances_V[video[inside]] > 0]
+    ranked = _rank(predictions, rows=inside, group=video[inside], num_groups=len(truth.videos))
 
-    tables, num_kept = [], 0
-    for video in videos:
-        rows = sorted(predictions.get(video, ()), key=lambda row: (-row.score, row.start_sec, row.end_sec))
-        if not rows:
-            continue
-        kept = rows[: min(int(len(rows) * share), len(rows))]
-        num_kept += len(kept)
-        instances = np.array([(each.start_sec, each.end_sec) for each in ground_truth[video]])
-        proposals = np.array([(each.start_sec, each.end_sec) for each in kept]).reshape(-1, 2)
-        tables.append(tiou_matrix(instances, proposals))
+    num_videos = int(np.count_nonzero(instances_V))
+    share = max_proposals * num_videos / len(predictions) if len(predictions) else 0.0
+    kept_V = np.minimum((ranked.count * share).astype(np.int64), ranked.count)
+    num_kept = int(kept_V.sum())
     levels = np.arange(1, max_proposals + 1)
-    if not num_kept:
-        zeros = np.zeros(max_proposals)
-        return AverageRecall(recall=zeros, num_proposals=levels.astype(np.float64), auc=0.0)
+    shares = levels / max_proposals * (max_proposals * num_videos / num_kept) if num_kept else levels * 0.0
+    first_MT = _first_cover(
+        truth,
+        predictions,
+        ranked=ranked,
+        group=truth.video,
+        limits=kept_V[truth.video],
+        tious=np.asarray(tious, dtype=np.float64),
+    )
 
-    shares = levels / max_proposals * (max_proposals * len(videos) / num_kept)
-    recalled = np.zeros((len(tious), max_proposals))
-    for table in tables:
-        counts = np.minimum((table.shape[1] * shares).astype(np.int64), table.shape[1])
-        # The best tIoU of each instance among the first n proposals, for n = 0, 1, ...
-        best = np.concatenate([np.full((len(table), 1), -1.0), np.maximum.accumulate(table, axis=1)], axis=1)
-        for row, tiou in enumerate(tious):
-            recalled[row] += (best[:, counts] >= tiou).sum(axis=0)
-    recall = (recalled / num_instances).mean(axis=0)
-    num_proposals = shares * (num_kept / len(videos))
-    auc = float(np.trapezoid(recall, num_proposals) / num_proposals[-1])
-    return AverageRecall(recall=recall, num_proposals=num_proposals, auc=auc)
+    recalled_TP = np.zeros((len(tious), max_proposals + 1), dtype=np.int64)
+    kept_M = kept_V[truth.video]
+    for kept in np.unique(kept_M[kept_M > 0]):
+        counts = np.minimum((kept * shares).astype(np.int64), kept)
+        # The first level whose share of this video's proposals reaches the covering one; P where none does.
+        level_MT = np.searchsorted(counts, first_MT[kept_M == kept], side="right")
+        for row, level in enumerate(level_MT.T):
+            recalled_TP[row] += np.bincount(level, minlength=max_proposals + 1)
+    recall_TP = recalled_TP[:, :-1].cumsum(axis=1) / len(truth)
+    recall = recall_TP.mean(axis=0)
+    num_proposals = shares * (num_kept / num_videos) if num_kept else levels.astype(np.float64)
+    return AverageRecall(
+        tious=tuple(float(tiou) for tiou in tious),
+        recall_TP=recall_TP,
+        recall=recall,
+        num_proposals=num_proposals,
+        auc=float(np.trapezoid(recall, num_proposals) / num_proposals[-1]),
+    )
+
+
+def recall_at_kx(
+    truth: GroundTruth,
+    predictions: Predictions,
+    *,
+    tious: Sequence[float],
+    multiples: Sequence[int] = (1, 5),
+) -> np.ndarray:
+    """Recall of the k x n best predictions of every class in every video, n being its instances there.
+
+    Args:
+        truth: M instances.
+        predictions: N detections in any order; those whose label is no class, or whose video is not of the subset, cannot
+            cover anything.
+        tious: T thresholds; a tIoU equal to one covers.
+        multiples: X values of k.
+
+    Returns:
+        (T, X) mean over the classes that have an instance.
+    """
+    num_classes = len(truth.classes)
+    label = indices_in(predictions.labels, truth.classes)[predictions.label]
+    video = indices_in(predictions.videos, truth.videos)[predictions.video]
+    rows = np.flatnonzero((label >= 0) & (video >= 0))
+    group_M = truth.video.astype(np.int64) * num_classes + truth.label
+    groups, place_M, instances_G = np.unique(group_M, return_inverse=True, return_counts=True)
+    wanted = video[rows].astype(np.int64) * num_classes + label[rows]
+    place = np.minimum(np.searchsorted(groups, wanted), len(groups) - 1)
+    has_instances = groups[place] == wanted
+    ranked = _rank(predictions, rows=rows[has_instances], group=place[has_instances], num_groups=len(groups))
+    largest = np.minimum(ranked.count, max(multiples) * instances_G)
+    first_MT = _first_cover(
+        truth,
+        predictions,
+        ranked=ranked,
+        group=place_M,
+        limits=largest[place_M],
+        tious=np.asarray(tious, dtype=np.float64),
+    )
+    instances_K = np.bincount(truth.label, minlength=num_classes)
+    recall_TX = np.zeros((len(tious), len(multiples)))
+    for column, multiple in enumerate(multiples):
+        covered_MT = first_MT < (multiple * instances_G[place_M])[:, None]
+        for row, covered in enumerate(covered_MT.T):
+            covered_K = np.bincount(truth.label, weights=covered, minlength=num_classes)
+            recall_TX[row, column] = (covered_K[instances_K > 0] / instances_K[instances_K > 0]).mean()
+    return recall_TX
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ranked:
+    """Rows of predictions, group by group, best first."""
+
+    rows: np.ndarray
+    first: np.ndarray
+    """(G,) place in `rows` where each group begins."""
+    count: np.ndarray
+    """(G,) int64."""
+
+
+def _rank(predictions: Predictions, *, rows: np.ndarray, group: np.ndarray, num_groups: int) -> _Ranked:
+    scores = predictions.score[rows]
+    if not np.isfinite(scores).all():
+        wrong = rows[np.flatnonzero(~np.isfinite(scores))[0]]
+        name = predictions.videos[predictions.video[wrong]]
+        raise ValueError(
+            f"a prediction of video {name!r} has score {predictions.score[wrong]}; it must be finite."
+        )
+    order = np.lexsort((predictions.end[rows], predictions.start[rows], -scores, group))
+    count = np.bincount(group, minlength=num_groups)
+    return _Ranked(rows=rows[order], first=np.cumsum(count) - count, count=count)
+
+
+def _first_cover(
+    truth: GroundTruth,
+    predictions: Predictions,
+    *,
+    ranked: _Ranked,
+    group: np.ndarray,
+    limits: np.ndarray,
+    tious: np.ndarray,
+) -> np.ndarray:
+    """Rank of the best prediction of its group that covers each instance: (M, T) int64, NEVER where none does.
+
+    Args:
+        group: (M,) group of each instance.
+        limits: (M,) how many of the group's predictions are looked at.
+    """
+    first_MT = np.full((len(truth), len(tious)), NEVER)
+    for block in pair_blocks(limits):
+        rows = ranked.rows[ranked.first[group[block.owner]] + block.rank]
+        tiou = paired_tiou(
+            truth.start[block.owner],
+            truth.end[block.owner],
+            other_start=predictions.start[rows],
+            other_end=predictions.end[rows],
+        )
+        for column, threshold in enumerate(tious):
+            covering = np.where(tiou >= threshold, block.rank, NEVER)
+            first_MT[block.owners, column] = np.minimum.reduceat(covering, block.begin)
+    return first_MT

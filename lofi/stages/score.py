@@ -8,6 +8,7 @@ from lofi.evaluation.average_recall import average_recall
 from lofi.evaluation.mean_average_precision import EvaluationConfig, mean_average_precision
 from lofi.evaluation.predictions import read_predictions
 from lofi.evaluation.results import Results, make_results
+from lofi.evaluation.tables import GroundTruth, Predictions
 from lofi.segments import Detection, LabelledSegment
 
 
@@ -27,4 +28,5 @@ def score(
 ) -> Results:
     """mAP and AR of predictions against annotated segments, both by video."""
     mean_ap = mean_average_precision(truth, predictions, tious=config.tious, classes=classes)
-    return make_results(mean_ap, average_recall(truth, predictions))
+    recall = average_recall(GroundTruth.of(truth, classes=classes), Predictions.of(predictions))
+    return make_results(mean_ap, recall)

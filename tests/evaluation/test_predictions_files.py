@@ -9,6 +9,7 @@ from lofi.evaluation.average_recall import average_recall
 from lofi.evaluation.mean_average_precision import mean_average_precision
 from lofi.evaluation.predictions import read_predictions, write_predictions
 from lofi.evaluation.results import make_results, read_results, write_results
+from lofi.evaluation.tables import GroundTruth, Predictions
 from lofi.segments import Detection, LabelledSegment
 
 FOUND = {
@@ -98,7 +99,8 @@ def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
     truth = {"v": [LabelledSegment(start_sec=0, end_sec=4, label="a")]}
     found = {"v": [Detection(start_sec=0, end_sec=2.4, label="a", score=0.7)]}
     mean_ap = mean_average_precision(truth, found, tious=[0.5, 0.75], classes=["a"])
-    results = make_results(mean_ap, average_recall(truth, found))
+    recall = average_recall(GroundTruth.of(truth, classes=["a"]), Predictions.of(found))
+    results = make_results(mean_ap, recall)
     assert results.mAP == {"0.50": 1.0, "0.75": 0.0}
     assert results.average_mAP == 0.5
     assert results.AR.keys() == {"1", "5", "10", "100"}
