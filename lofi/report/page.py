@@ -37,6 +37,8 @@ from lofi.report.tables import (
 from lofi.report.units import bytes_text, count_text, duration_text, percent, rate_text
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
+STYLE_SHEET = Path(__file__).with_name("page.css")
+"""What all pages share."""
 
 
 def write_report(folder: str | Path) -> tuple[Path, Path]:
@@ -96,6 +98,7 @@ def render_page(report: Mapping[str, Any], *, folder: Path) -> str:
     )
     return environment.from_string(TEMPLATE.read_text()).render(
         title=_title(report),
+        style=Markup(STYLE_SHEET.read_text()),
         date=report.get("date"),
         headline_lead=lead if claim else "",
         headline_claim=claim or lead,
