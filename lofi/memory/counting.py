@@ -33,6 +33,8 @@ class Made:
     """Made in the backward pass by a checkpoint that runs its forward pass again."""
     comes_from_host: bool
     """A copy of a tensor on another device."""
+    module: str = ""
+    """Name of the module that ran, where the count was told how to ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class LiveTensorCount(TorchDispatchMode):
         device_type: tensors on other devices are not counted.
         kinds: tensors that exist already, by kind; counted from the start.
         gradients: the weights' gradients at the time of the call; asked when a backward pass is over.
+        module_now: the name of the module that runs at the time of the call (`module_names.ModuleNames`).
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class LiveTensorCount(TorchDispatchMode):
         device_type: str,
         kinds: Mapping[Kind, Iterable[Tensor]] | None = None,
         gradients: Callable[[], Iterable[Tensor]] | None = None,
+        module_now: Callable[[], str] | None = None,
     ) -> None:
         super().__init__()
         self.live_bytes = 0
@@ -80,6 +84,7 @@ class LiveTensorCount(TorchDispatchMode):
         """Index into `made` -> its kind, where it was stated."""
         self._device_type = device_type
         self._gradients = gradients
+        self._module_now = module_now
         self._live: dict[int, int] = {}
         for kind, tensors in (kinds or {}).items():
             for tensor in tensors:
@@ -144,6 +149,7 @@ class LiveTensorCount(TorchDispatchMode):
                 phase=self.phase,
                 is_recomputed=self.phase == "backward" and torch.is_grad_enabled(),
                 comes_from_host=comes_from_host,
+                module=self._module_now() if self._module_now is not None else "",
             )
         )
         self.live_bytes += num_bytes
