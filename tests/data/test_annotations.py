@@ -53,6 +53,39 @@ def test_segment_just_outside_its_video_is_clipped(tmp_path):
     assert [(segment.start_sec, segment.end_sec) for segment in segments] == [(0.0, 2.0), (8.0, 10.0)]
 
 
+def test_file_read_as_published_keeps_what_training_refuses_or_clips(tmp_path):
+    published = {
+        "a/1": entry(
+            (-0.25, 2, "run"), (4, 4, "run"), (6, 5, "run"), (3, 11, "Ambiguous"), ("1.5", "2", "run")
+        ),
+        "b": {"subset": "testing", "annotations": []},
+    }
+    path = tmp_path / "annotations.json"
+    path.write_text("\ufeff" + json.dumps({"database": published, "classes": ["run"]}), encoding="utf-8")
+    annotations = read_annotations(path, as_published=True)
+    assert [(each.start_sec, each.end_sec) for each in annotations.videos["a/1"].segments] == [
+        (-0.25, 2.0),
+        (4.0, 4.0),
+        (6.0, 5.0),
+        (3.0, 11.0),
+        (1.5, 2.0),
+    ]
+    assert annotations.classes == ("run",)
+    assert annotations.subsets == ("testing", "training")
+    assert math.isnan(annotations.videos["b"].duration_sec)
+    with pytest.raises(ValueError, match=r'video "a/1": .*5 further problems'):
+        read_annotations(path)
+
+
+@pytest.mark.parametrize("segment", [[1, 2, 3], [1, "two"], [1, None], [1, math.inf], [1, 10**400], "1, 2"])
+def test_published_segments_must_still_be_two_finite_numbers(tmp_path, segment):
+    path = tmp_path / "annotations.json"
+    broken = {"subset": "training", "duration": 4, "annotations": [{"segment": segment, "label": "run"}]}
+    path.write_text(json.dumps({"database": {"a": broken}}))
+    with pytest.raises(ValueError, match=r'video "a": annotations\[0\]: "segment" is .*must be two numbers'):
+        read_annotations(path, as_published=True)
+
+
 def test_subset_is_sorted_by_name(tmp_path):
     annotations = read(tmp_path, {"b": entry(), "c": entry(subset="testing"), "a": entry()})
     assert [video.name for video in annotations.subset("training")] == ["a", "b"]
