@@ -27,6 +27,6 @@ def score(
     classes: Sequence[str],
 ) -> Results:
     """mAP and AR of predictions against annotated segments, both by video."""
-    mean_ap = mean_average_precision(truth, predictions, tious=config.tious, classes=classes)
-    recall = average_recall(GroundTruth.of(truth, classes=classes), Predictions.of(predictions))
-    return make_results(mean_ap, recall)
+    instances, found = GroundTruth.of(truth, classes=classes), Predictions.of(predictions)
+    mean_ap = mean_average_precision(instances, found, tious=config.tious)
+    return make_results(mean_ap, average_recall(instances, found))

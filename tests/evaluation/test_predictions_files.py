@@ -98,9 +98,9 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
     truth = {"v": [LabelledSegment(start_sec=0, end_sec=4, label="a")]}
     found = {"v": [Detection(start_sec=0, end_sec=2.4, label="a", score=0.7)]}
-    mean_ap = mean_average_precision(truth, found, tious=[0.5, 0.75], classes=["a"])
-    recall = average_recall(GroundTruth.of(truth, classes=["a"]), Predictions.of(found))
-    results = make_results(mean_ap, recall)
+    instances, predictions = GroundTruth.of(truth, classes=["a"]), Predictions.of(found)
+    mean_ap = mean_average_precision(instances, predictions, tious=[0.5, 0.75])
+    results = make_results(mean_ap, average_recall(instances, predictions))
     assert results.mAP == {"0.50": 1.0, "0.75": 0.0}
     assert results.average_mAP == 0.5
     assert results.AR.keys() == {"1", "5", "10", "100"}
