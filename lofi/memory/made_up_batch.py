@@ -1,0 +1,53 @@
+"""A batch of the right shapes and no content: what a step needs where no data is at hand."""
+
+import torch
+
+from lofi.batches import WindowBatch
+from lofi.fidelity import Fidelity
+from lofi.segments import Targets, Window
+
+
+def made_up_batch(
+    fidelity: Fidelity,
+    *,
+    num_windows: int,
+    num_segments: int,
+    num_classes: int,
+    feature_width: int | None = None,
+    host: torch.device | None = None,
+) -> WindowBatch:
+    """Windows full of zeros, all of them valid, with segments side by side.
+
+    Args:
+        fidelity: L, T, H and W.
+        num_windows: B.
+        num_segments: N of each window, at least 1.
+        num_classes: labels go round them.
+        feature_width: D: a batch of features; None: a batch of frames.
+        host: where frames, features and mask lie; the CPU where None.
+
+    Returns:
+        Frames (B, L, 3, T, H, W) uint8 or features (B, L, D) float32; mask (B, L) True.
+    """
+    length = fidelity.num_snippets
+    edges = torch.linspace(0, length, num_segments + 1)
+    targets = Targets(
+        segments=torch.stack([edges[:-1], edges[1:]], dim=1),
+        labels=torch.arange(num_segments) % num_classes,
+    )
+    window = Window(video="made up", start_sec=0.0, end_sec=float(length), video_duration_sec=float(length))
+    frames = features = None
+    if feature_width is None:
+        frames = torch.zeros(
+            num_windows, length, 3, fidelity.frames, fidelity.height, fidelity.width,
+            dtype=torch.uint8, device=host,
+        )  # fmt: skip
+    else:
+        features = torch.zeros(num_windows, length, feature_width, device=host)
+    return WindowBatch(
+        windows=(window,) * num_windows,
+        targets=(targets,) * num_windows,
+        mask=torch.ones(num_windows, length, dtype=torch.bool, device=host),
+        frames=frames,
+        features=features,
+    )

@@ -1,0 +1,103 @@
+"""One training step as the loop and DeepSpeed's engine run it at ZeRO stage 0, counted: on fake tensors or on real ones.
+
+The engine's own temporaries are part of it: after the backward pass it copies all gradients into a flat bucket, also
+on a single rank (`allreduce_bucket` of deepspeed 0.19.8), clips them in place, and drops them after the update.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from lofi.batches import WindowBatch
+from lofi.memory.counting import LiveTensorCount
+from lofi.memory.module_names import ModuleNames
+
+REDUCE_BUCKET_ELEMENTS = 500_000_000
+"""DeepSpeed's bucket at stage 0: a bucket is closed once it holds more."""
+
+
+def make_optimizer_states(optimizer: torch.optim.Optimizer) -> None:
+    """Let the optimizer make its states, as they are from the second step of a run on."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def count_step(
+    module: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer,
+    batch: WindowBatch,
+    gradient_clipping: float,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    reduces_in_bucket: bool = True,
+) -> LiveTensorCount:
+    """Run one step and count its live tensors on the module's device.
+
+    Args:
+        module: the objective, its weights made, in training mode.
+        optimizer: with its states made.
+        batch: of the step; its tensors count as inputs from where an operation first touches them.
+        gradient_clipping: greatest gradient norm, 0 for none.
+        autocast: the context of the forward pass.
+        reduces_in_bucket: with the flat copy of all gradients that DeepSpeed makes at ZeRO stage 0.
+
+    Returns:
+        The count, over.
+    """
+    weights = [*module.parameters(), *module.buffers()]
+    states = [
+        value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+    ]
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    with ModuleNames(module) as names:
+        count = LiveTensorCount(
+            device_type=weights[0].device.type,
+            kinds={"parameters": weights, "optimizer": states},
+            gradients=lambda: [parameter.grad for parameter in trained if parameter.grad is not None],
+            module_now=names.now,
+        )
+        with count:
+            with autocast():
+                losses = module(batch)
+            inputs = (batch.frames, batch.features, batch.mask)
+            count.mark("inputs", [tensor for tensor in inputs if tensor is not None])
+            loss = losses.total / 1  # the engine divides by the steps that it accumulates
+            loss.backward()
+            gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+            if reduces_in_bucket:
+                _reduce_in_buckets(gradients)
+            torch.nn.utils.get_total_norm(gradients)
+            if gradient_clipping > 0:
+                _clip(gradients, most=gradient_clipping)
+            del gradients
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return count
+
+
+def _reduce_in_buckets(gradients: list[Tensor]) -> None:
+    """What an all-reduce in flat buckets holds: a copy of each bucket's gradients, written back."""
+    bucket: list[Tensor] = []
+    for place, gradient in enumerate(gradients):
+        bucket.append(gradient)
+        is_full = sum(each.numel() for each in bucket) > REDUCE_BUCKET_ELEMENTS
+        if is_full or place == len(gradients) - 1:
+            flat = torch._C._nn.flatten_dense_tensors(bucket)
+            flat.mul_(1.0)
+            for each, reduced in zip(bucket, torch._C._nn.unflatten_dense_tensors(flat, bucket), strict=True):
+                each.copy_(reduced)
+            bucket = []
+
+
+def _clip(gradients: list[Tensor], *, most: float) -> None:
+    """Norm by norm and in place, as the engine does it."""
+    norms = [gradient.float().norm(2.0) for gradient in gradients]
+    total = torch.stack(norms).pow(2.0).sum().pow(0.5)
+    factor = torch.clamp(most / (total + 1e-6), max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor)
