@@ -29,12 +29,14 @@ def main() -> None:
 
     from lofi.command import run_command
     from lofi.config.load import load_recipe
+    from lofi.config.objectives import OWN_PARTS
     from lofi.engine.deepspeed_engine import end_process
     from lofi.progress import say
     from lofi.stages.train import run_training
+    from sola import PARTS as SOLA
 
     def train() -> None:
-        recipe = load_recipe(arguments.recipe, arguments.overrides)
+        recipe = load_recipe(arguments.recipe, arguments.overrides, parts=OWN_PARTS.joined(SOLA))
         run = run_training(recipe, resume=arguments.resume, restart=arguments.restart)
         say(f"run directory: {run.path}")
 

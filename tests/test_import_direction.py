@@ -74,11 +74,23 @@ def test_a_room_imports_only_rooms_below_it(path):
         assert below < here or both_plain, f"{path} (layer {here}) imports {module} (layer {below})"
 
 
+SOLA_MAY_IMPORT = {name for name, layer in LAYERS.items() if layer == 0} | {"data", "engine", "config"}
+
+
+@pytest.mark.parametrize("path", python_files("sola"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_sola_imports_neither_encoders_nor_heads(path):
+    for module in imported_modules(path):
+        parts = module.split(".")
+        assert parts[0] != "launch", f"{path} imports {module}"
+        if parts[0] == "lofi" and len(parts) > 1:
+            assert parts[1] in SOLA_MAY_IMPORT, f"{path} imports {module}"
+
+
 @pytest.mark.parametrize(("library", "home"), ONLY_HERE.items())
 def test_a_library_is_imported_in_one_place(library, home):
     users = [
         str(path.relative_to(ROOT))
-        for path in python_files("lofi") + python_files("launch")
+        for path in python_files("lofi") + python_files("sola") + python_files("launch")
         if any(module.split(".")[0] == library for module in imported_modules(path))
     ]
     assert users in ([home], [])
@@ -90,7 +102,7 @@ def test_every_room_has_a_layer():
 
 
 def test_no_file_is_named_after_nothing():
-    names = {path.stem for folder in ("lofi", "launch", "tests") for path in python_files(folder)}
+    names = {path.stem for folder in ("lofi", "sola", "launch", "tests") for path in python_files(folder)}
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
