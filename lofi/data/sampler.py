@@ -69,12 +69,15 @@ class BatchPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionPlan:
-    """Prediction and extraction: every window once, in order; each rank has one stretch of them, without repeats.
+    """Prediction and extraction: every window once, without repeats; each rank has whole videos.
 
-    Ranks may differ by one window, and one may have none.
+    Videos are taken in order until they fill a batch; such a group is predicted by one rank, in the same batches on any
+    number of ranks. A window's result therefore does not depend on how many there are, not even in the last bit. Ranks are
+    as even as whole groups allow, and one may have none.
     """
 
-    num_windows: int
+    videos: Sequence[str]
+    """The video of each window; the windows of a video lie together."""
     batch_size: int
     """Windows per step of one rank."""
     fidelity: Fidelity
@@ -87,20 +90,46 @@ class PredictionPlan:
             raise ValueError(f"the batch size is {self.batch_size}; it must be at least 1.")
 
     @property
-    def indices(self) -> range:
-        """This rank's windows."""
-        first = self.num_windows * self.rank // self.world_size
-        last = self.num_windows * (self.rank + 1) // self.world_size
-        return range(first, last)
-
-    @property
-    def num_batches(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+    def num_windows(self) -> int:
+        """Of this rank."""
+        return sum(len(group) for group in self._groups())
 
     def batches(self) -> Iterator[list[SampleKey]]:
-        for first in range(0, len(self.indices), self.batch_size):
-            chosen = self.indices[first : first + self.batch_size]
-            yield [SampleKey(index=index, fidelity=self.fidelity) for index in chosen]
+        """This rank's batches, in order of the windows."""
+        for group in self._groups():
+            for first in range(0, len(group), self.batch_size):
+                yield [
+                    SampleKey(index=index, fidelity=self.fidelity)
+                    for index in group[first : first + self.batch_size]
+                ]
+
+    def _groups(self) -> list[range]:
+        """This rank's groups: the largest first, each to the rank that has the fewest windows so far."""
+        groups = _groups_of_videos(self.videos, least=self.batch_size)
+        loads = [0] * self.world_size
+        mine = []
+        for group in sorted(groups, key=len, reverse=True):
+            rank = loads.index(min(loads))
+            loads[rank] += len(group)
+            if rank == self.rank:
+                mine.append(group)
+        return sorted(mine, key=lambda group: group.start)
+
+
+def _groups_of_videos(videos: Sequence[str], *, least: int) -> list[range]:
+    """Stretches of windows that hold whole videos, each of at least `least` windows; the last may be shorter."""
+    ends = [
+        index + 1
+        for index in range(len(videos))
+        if index + 1 == len(videos) or videos[index] != videos[index + 1]
+    ]
+    assert len(ends) == len(set(videos)), "the windows of a video must lie together"
+    groups, first = [], 0
+    for end in ends:
+        if end - first >= least or end == len(videos):
+            groups.append(range(first, end))
+            first = end
+    return groups
 
 
 def build_loader(

@@ -39,8 +39,19 @@ class Position:
     step: int = 0
 
 
+def checkpoint_name(step: int) -> str:
+    """The folder of the checkpoint after so many steps."""
+    return f"step_{step:06d}"
+
+
 def save_checkpoint(
-    engine: Any, folder: Path, *, position: Position, keep: int, metadata: dict[str, str]
+    engine: Any,
+    folder: Path,
+    *,
+    position: Position,
+    keep: int,
+    metadata: dict[str, str],
+    spared: Path | None = None,
 ) -> Path:
     """Write `folder/step_N`, and drop later ones and all but the newest `keep` up to it. Collective.
 
@@ -50,13 +61,14 @@ def save_checkpoint(
         position: where the run stands.
         keep: how many checkpoints stay.
         metadata: plain strings for the header of weights.safetensors.
+        spared: an older checkpoint that stays all the same: the best one.
 
     Returns:
         The finished checkpoint.
     """
     rank = dist.get_rank()
-    final = folder / f"step_{position.step:06d}"
-    partial = folder / f".step_{position.step:06d}.partial"
+    final = folder / checkpoint_name(position.step)
+    partial = folder / f".{final.name}.partial"
     if rank == 0:
         for left_over in folder.glob(".step_*.partial"):
             shutil.rmtree(left_over)
@@ -76,10 +88,8 @@ def save_checkpoint(
         os.replace(partial, final)
         steps = list_checkpoints(folder)
         after = steps.index(final) + 1
-        for old in [
-            *steps[: max(0, after - keep)],
-            *steps[after:],
-        ]:  # later ones were passed over at the start
+        older = [each for each in steps[: max(0, after - keep)] if each != spared]
+        for old in [*older, *steps[after:]]:  # later ones were passed over at the start
             shutil.rmtree(old)
     deepspeed_engine.wait_for_ranks()
     return final
@@ -162,13 +172,19 @@ def _fingerprint(path: Path) -> list[int]:
     return [path.stat().st_size, crc]
 
 
+def whole_weights(checkpoint: Path) -> Path | None:
+    """A checkpoint's weights.safetensors; None where it is not as it was written."""
+    weights = checkpoint / WEIGHTS_FILE
+    files, _ = _read_manifest(checkpoint)
+    return weights if weights.is_file() and files.get(WEIGHTS_FILE) == _fingerprint(weights) else None
+
+
 def newest_weights(folder: Path) -> Path:
     """weights.safetensors of the newest checkpoint in a run's `checkpoints/` in which that file is as it was written."""
     checkpoints = list_checkpoints(folder)
     for checkpoint in reversed(checkpoints):
-        weights = checkpoint / WEIGHTS_FILE
-        files, _ = _read_manifest(checkpoint)
-        if weights.is_file() and files.get(WEIGHTS_FILE) == _fingerprint(weights):
+        weights = whole_weights(checkpoint)
+        if weights is not None:
             return weights
     raise ValueError(
         f"{folder} holds {len(checkpoints)} checkpoints and none with a whole {WEIGHTS_FILE}; train the recipe first."

@@ -234,6 +234,26 @@ def _has_loss_scale(engine: Any) -> bool:
     return getattr(engine, "torch_autocast_z0_gradscaler", None) is not None
 
 
+@contextmanager
+def prediction_mode(engine: Any) -> Iterator[nn.Module]:
+    """The engine's module, ready to predict: in evaluation, and on every rank with the buffers of rank 0, which are those of
+    a checkpoint's weights; in training again afterwards, as it was. Not at ZeRO stage 3, which partitions the weights and
+    gathers them in step with the other ranks, that may have fewer batches to predict. Collective."""
+    assert engine.zero_optimization_stage() < 3
+    module: nn.Module = engine.module
+    buffers = list(module.buffers()) if dist.get_world_size() > 1 else []
+    own = [buffer.detach().clone() for buffer in buffers]
+    for buffer in buffers:
+        dist.broadcast(buffer.detach(), src=0)
+    engine.eval()
+    try:
+        yield module
+    finally:
+        engine.train()
+        for buffer, before in zip(buffers, own, strict=True):
+            buffer.detach().copy_(before)
+
+
 def full_state_dict(engine: Any) -> dict[str, Tensor]:
     """All weights and buffers on the CPU, gathered where ZeRO 3 has partitioned them. Collective; whole on rank 0."""
     module = engine.module

@@ -1,15 +1,14 @@
 """The training loop: one for every objective, gradient path and fidelity.
 
 Draw the step's batch at its fidelity; the gradient path runs forward and backward; the engine steps; the step is logged
-with its losses, bytes and throughput; a checkpoint is saved when one is due.
+with its losses, bytes and throughput; a checkpoint is saved when one is due; the run is validated when it says so.
 """
 
 import math
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,8 @@ from lofi.engine.checkpoint import Position, list_checkpoints, save_checkpoint
 from lofi.engine.metrics import MetricsLog
 from lofi.engine.precision import Precision
 from lofi.engine.run_directory import RunDirectory
+from lofi.engine.stop_request import watch_stop_request
+from lofi.engine.validation import Validate, read_best
 from lofi.fidelity import Fidelity, FidelitySchedule
 from lofi.progress import track
 
@@ -128,8 +129,9 @@ def train(
     meter: Meter,
     start: Position,
     weights_metadata: dict[str, str],
+    validate: Validate | None = None,
 ) -> Outcome:
-    """Train from `start` to the last epoch, saving as it goes.
+    """Train from `start` to the last epoch, saving (and validating, where `validate` is given) as it goes.
 
     Raises:
         NonFiniteError: names the step, the batch's videos and the last good checkpoint.
@@ -146,14 +148,19 @@ def train(
             position=position,
             keep=config.keep_checkpoints,
             metadata=weights_metadata,
+            spared=read_best(run.checkpoints),
         )
 
     engine.train()
     with (
         MetricsLog(run.metrics, tensorboard=run.tensorboard, first_step=start.step) as log,
         track(f"training {run.path.name}", total=total_steps, done=start.step) as advance,
-        _stop_request() as stop_requested,
+        watch_stop_request() as stop_requested,
     ):
+        if validate is not None and validate.is_due(
+            start
+        ):  # stopped between this checkpoint and its validation
+            _validate(validate, start, log=log)
         while outcome.position.epoch < config.epochs:
             begin = outcome.position
             epoch_batches = batches(epoch=begin.epoch, first_batch=begin.batch)
@@ -211,12 +218,15 @@ def train(
                 stopping = may_stop and not deepspeed_engine.all_ranks_agree(
                     not stop_requested(), ranks.device
                 )
-                if stopping or _is_checkpoint_due(outcome.position, config=config):
+                due = validate if validate is not None and validate.is_due(outcome.position) else None
+                if stopping or due is not None or _is_checkpoint_due(outcome.position, config=config):
                     saved = save(outcome.position)
                     if stopping:
                         raise Interrupted(
                             f"stopped by request; {saved} is saved, --resume goes on from there."
                         )
+                if due is not None:
+                    _validate(due, outcome.position, log=log)
                 clock = time.perf_counter()
     return outcome
 
@@ -259,6 +269,13 @@ def _is_checkpoint_due(position: Position, *, config: TrainConfig) -> bool:
     return every is not None and position.step % every == 0
 
 
+def _validate(validate: Validate, position: Position, *, log: MetricsLog) -> None:
+    """Validate, and log it at the last step that was trained: a resumed run purges the log from position.step on."""
+    found = validate(position)
+    by_tiou = {f"validation/mAP_{tiou}": value for tiou, value in found.mAP.items()}
+    log.write_scalars(position.step - 1, {"validation/average_mAP": found.average_mAP, **by_tiou})
+
+
 def _bytes_now(device: torch.device) -> dict[str, int]:
     """On CUDA the allocator's peak in this step; on a CPU the resident memory of the process, which is more."""
     if device.type == "cuda":
@@ -271,23 +288,3 @@ def _note(loss: float, snippets_per_sec: float, memory: dict[str, int]) -> str:
     ((name, num_bytes),) = memory.items()
     kind = name.removesuffix("_bytes")
     return f"loss {loss:.4f}  {snippets_per_sec:.0f} snippets/s  {kind} {num_bytes / 2**30:.2f} GiB"
-
-
-@contextmanager
-def _stop_request() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come (a scheduler's warning), without dying of it."""
-    requested = False
-
-    def request(number: int, frame: Any) -> None:
-        nonlocal requested
-        requested = True
-
-    try:
-        before = signal.signal(signal.SIGTERM, request)
-    except ValueError:  # not the main thread, as in some notebooks
-        yield lambda: False
-        return
-    try:
-        yield lambda: requested
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -34,6 +34,14 @@ class MetricsLog:
             self._file.close()
             self._writer.close()
 
+    def write_scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers for TensorBoard alone, beside those of the step."""
+        if self._file is None:
+            return
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One step: numbers go to both logs, everything else to the JSON line alone."""
         if self._file is None:

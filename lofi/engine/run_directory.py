@@ -2,6 +2,7 @@
 
     recipe.yaml  environment.json  metrics.jsonl  tensorboard/  memory.json  checkpoints/  summary.json
     predictions.json  results.json          (where the objective is localization)
+    validation.jsonl  checkpoints/best.json (where it is validated while training)
 
 `summary.json` is written last: its presence says that the run is finished.
 """
@@ -39,6 +40,10 @@ class RunDirectory:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def validation(self) -> Path:
+        return self.path / "validation.jsonl"
 
     @property
     def tensorboard(self) -> Path:

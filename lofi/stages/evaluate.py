@@ -2,24 +2,30 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from lofi.config.load import load_recipe
 from lofi.config.recipe import Recipe
-from lofi.data.annotations import read_annotations
+from lofi.data.annotations import Annotations, read_annotations
+from lofi.data.feature_windows import FeatureWindows
+from lofi.data.frame_windows import FrameWindows
 from lofi.data.sampler import PredictionPlan, build_loader
 from lofi.detector import Detector
 from lofi.engine import deepspeed_engine
-from lofi.engine.checkpoint import check_classes, load_weights, newest_weights
+from lofi.engine.checkpoint import check_classes, load_weights
 from lofi.engine.precision import device_has_bf16, resolve_precision
 from lofi.engine.run_directory import RunDirectory
+from lofi.engine.validation import SELECTION_NOTE, run_weights
 from lofi.evaluation.mean_average_precision import EvaluationConfig
 from lofi.evaluation.predictions import write_predictions
 from lofi.evaluation.results import Results, write_results
 from lofi.inference import detect_windows, merge_videos
+from lofi.progress import say
+from lofi.segments import Detection
 from lofi.stages.build import build_objective, feature_width_of, full_fidelity, open_prediction
 from lofi.stages.score import score
 
@@ -32,6 +38,8 @@ class Evaluated:
     """What an evaluation found."""
 
     results: Results
+    predictions: dict[str, list[Detection]]
+    """Of every video of the validation subset that could be decoded, best first."""
     seconds: float
     """Prediction and scoring."""
     failures: dict[str, str] = field(default_factory=dict)
@@ -39,14 +47,20 @@ class Evaluated:
 
 
 def evaluate_run(
-    path: Path, *, recipe: Recipe | None = None, ranks: deepspeed_engine.Ranks | None = None
+    path: Path,
+    *,
+    recipe: Recipe | None = None,
+    ranks: deepspeed_engine.Ranks | None = None,
+    weights: Literal["newest", "best"] | None = None,
 ) -> Evaluated:
-    """Predict the validation subset with a run's newest weights, at full fidelity, and score it. Collective.
+    """Predict the validation subset with a run's weights, at full fidelity, and score it. Collective.
 
     Args:
         path: the run directory; predictions.json and results.json are written there.
         recipe: the run's own, where it is at hand.
         ranks: from `start_ranks`; they share the videos.
+        weights: of which checkpoint; None takes the one of the recipe's `evaluation.weights`, else the newest. The best one's
+            result is optimistic: it was chosen on this very subset.
     """
     begin = time.perf_counter()
     run = RunDirectory(path=path)
@@ -57,18 +71,65 @@ def evaluate_run(
         raise ValueError(f"{path}: objective {recipe.objective.name} has no detections to evaluate.")
     ranks = ranks or deepspeed_engine.start_ranks()
     annotations = read_annotations(recipe.data.annotations)
+    choice = weights or (recipe.evaluation or EvaluationConfig()).weights
+    chosen = run_weights(run.checkpoints, choice=choice)
+    if choice == "best":
+        say(f"weights of {chosen.parent.name}: {SELECTION_NOTE}")
+    detector = load_detector(recipe, annotations, weights=chosen).to(ranks.device)
+    dataset = open_prediction(recipe, annotations)
+    evaluated = predict_and_score(
+        detector,
+        dataset,
+        recipe=recipe,
+        annotations=annotations,
+        ranks=ranks,
+        title=f"predicting {path.name}",
+    )
+    evaluated = replace(evaluated, seconds=time.perf_counter() - begin)
+    if ranks.rank == 0:
+        write_evaluated(run, evaluated)
+    return evaluated
+
+
+def write_evaluated(run: RunDirectory, evaluated: Evaluated) -> None:
+    """Write predictions.json and results.json. Main rank only."""
+    write_predictions(run.predictions, evaluated.predictions)
+    write_results(run.results, evaluated.results)
+
+
+def load_detector(recipe: Recipe, annotations: Annotations, *, weights: Path) -> Detector:
+    """The detector of a recipe with the weights of one of its checkpoints, in evaluation."""
     detector = build_objective(
         recipe, classes=annotations.classes, feature_width=feature_width_of(recipe), with_weights=False
     )
     assert isinstance(detector, Detector)
-    weights = newest_weights(run.checkpoints)
     check_classes(weights, annotations.classes)
     load_weights(detector, weights)
-    detector.to(ranks.device).eval()
+    return detector.eval()
 
-    dataset = open_prediction(recipe, annotations)
+
+def predict_and_score(
+    detector: Detector,
+    dataset: FrameWindows | FeatureWindows,
+    *,
+    recipe: Recipe,
+    annotations: Annotations,
+    ranks: deepspeed_engine.Ranks,
+    title: str,
+) -> Evaluated:
+    """Predict the validation windows, each rank its videos, and score all of them on every rank. Collective.
+
+    Args:
+        detector: in evaluation, with the same weights on every rank.
+        dataset: from `open_prediction`.
+        recipe: says fidelity, precision, post-processing and thresholds.
+        annotations: the recipe's.
+        ranks: they share the videos, each predicted once; the result does not depend on how many they are.
+        title: of the progress bar.
+    """
+    begin = time.perf_counter()
     plan = PredictionPlan(
-        num_windows=len(dataset),
+        videos=[window.video for window in dataset.windows],
         batch_size=PREDICTION_WINDOWS,
         fidelity=full_fidelity(recipe),
         rank=ranks.rank,
@@ -76,22 +137,20 @@ def evaluate_run(
     )
     batches = build_loader(dataset, plan.batches(), workers=recipe.data.workers)
     with _autocast(recipe, ranks.device):
-        found, failures = detect_windows(
-            detector.detect, batches, num_windows=len(plan.indices), title=f"predicting {path.name}"
-        )
-    gathered = deepspeed_engine.gather_from_ranks((found, failures))
-    found = [each for found_there, _ in gathered for each in found_there]
-    failures = {video: reason for _, failed_there in gathered for video, reason in failed_there.items()}
+        found, failures = detect_windows(detector.detect, batches, num_windows=plan.num_windows, title=title)
     assert recipe.postprocess is not None
     predictions = merge_videos(found, config=recipe.postprocess, classes=annotations.classes)
+    for predicted_there, failed_there in deepspeed_engine.gather_from_ranks((predictions, failures)):
+        predictions.update(predicted_there)
+        failures.update(failed_there)
+    predictions = dict(sorted(predictions.items()))
     truth = {video.name: list(video.segments) for video in annotations.subset(recipe.data.validation_subset)}
     results = score(
         truth, predictions, config=recipe.evaluation or EvaluationConfig(), classes=annotations.classes
     )
-    if ranks.rank == 0:
-        write_predictions(run.predictions, predictions)
-        write_results(run.results, results)
-    return Evaluated(results=results, seconds=time.perf_counter() - begin, failures=failures)
+    return Evaluated(
+        results=results, predictions=predictions, seconds=time.perf_counter() - begin, failures=failures
+    )
 
 
 def recipe_precision(recipe: Recipe, device: torch.device) -> str:

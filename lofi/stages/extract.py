@@ -59,16 +59,21 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
     directory = _open_directory(recipe, encoder, ranks)
 
     windows, num_whole = _windows_to_do(recipe, annotations, directory)
-    shared = _shares(windows, ranks.world_size)[ranks.rank]
-    dataset = open_frame_windows(recipe.data, annotations, shared, grid=recipe.grid, seed=0)
+    dataset = open_frame_windows(recipe.data, annotations, windows, grid=recipe.grid, seed=0)
     if recipe.data.frame_cache is not None:
         say_cache_size(recipe.data.frame_cache, num_bytes=estimate_cache_bytes(windows, [fidelity]))
-    plan = PredictionPlan(num_windows=len(shared), batch_size=1, fidelity=fidelity)
+    plan = PredictionPlan(
+        videos=[window.video for window in windows],
+        batch_size=1,
+        fidelity=fidelity,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
     failures: dict[str, str] = {}
     num_snippets = 0
     frames_per_window = fidelity.num_snippets * fidelity.frames
     title = f"frames decoded and encoded, {directory.path.name}"
-    with track(title, total=len(shared) * frames_per_window) as advance:
+    with track(title, total=plan.num_windows * frames_per_window) as advance:
 
         def counted(batches: Iterator[WindowBatch]) -> Iterator[WindowBatch]:
             nonlocal num_snippets
@@ -134,13 +139,6 @@ def _windows_to_do(
         num_snippets=recipe.fidelity.full.num_snippets,
     )
     return windows, len(annotations.videos) - len(videos)
-
-
-def _shares(windows: list[Window], world_size: int) -> list[list[Window]]:
-    """Whole videos to each rank, in turn."""
-    videos = list(dict.fromkeys(window.video for window in windows))
-    rank_of = {video: index % world_size for index, video in enumerate(videos)}
-    return [[w for w in windows if rank_of[w.video] == rank] for rank in range(world_size)]
 
 
 def _weights_sha256(encoder: nn.Module) -> str:

@@ -27,11 +27,13 @@ from lofi.engine.run_directory import (
 )
 from lofi.engine.schedules import step_factor
 from lofi.engine.seeds import seed_model, seed_rank
+from lofi.engine.validation import SELECTION_NOTE, Validation, best_validation
 from lofi.files import write_json
 from lofi.memory.meter import StepMeter, memory_row
 from lofi.progress import say
 from lofi.stages.build import Source, build_objective, open_source
-from lofi.stages.evaluate import evaluate_run, recipe_precision
+from lofi.stages.evaluate import Evaluated, evaluate_run, recipe_precision, write_evaluated
+from lofi.stages.validation import Validator
 
 
 def run_training(recipe: Recipe, *, resume: bool = False, restart: bool = False) -> RunDirectory:
@@ -86,6 +88,10 @@ class Trained:
     """The row of memory.json."""
     num_parameters: int
     """Weights that trained."""
+    validations: tuple[Validation, ...] = ()
+    """Those while training, oldest first."""
+    last_evaluated: Evaluated | None = None
+    """The newest checkpoint's, where it was validated by this process: its weights need not be predicted again."""
 
 
 def _train(
@@ -107,6 +113,11 @@ def _train(
         meter = StepMeter(
             engine, device=ranks.device, zero_stage=deepspeed_engine.zero_stage(recipe.deepspeed)
         )
+        validator = None
+        if recipe.evaluation is not None and recipe.evaluation.every_epochs is not None:
+            validator = Validator(
+                engine, recipe=recipe, run=run, annotations=source.annotations, ranks=ranks, start=start
+            )
         outcome = train(
             engine,
             batches=lambda *, epoch, first_batch: build_loader(
@@ -122,6 +133,7 @@ def _train(
             meter=meter,
             start=start,
             weights_metadata=weights_metadata(recipe, source.annotations.classes),
+            validate=validator,
         )
         row = memory_row(
             meter,
@@ -135,7 +147,14 @@ def _train(
         )
     finally:
         deepspeed_engine.close_engine(engine)
-    return Trained(outcome=outcome, memory=row, num_parameters=num_parameters)
+    is_validated = validator is not None and validator.last_step == outcome.position.step
+    return Trained(
+        outcome=outcome,
+        memory=row,
+        num_parameters=num_parameters,
+        validations=() if validator is None else tuple(validator.validations),
+        last_evaluated=validator.last if validator is not None and is_validated else None,
+    )
 
 
 def weights_metadata(recipe: Recipe, classes: tuple[str, ...]) -> dict[str, str]:
@@ -242,10 +261,21 @@ def _finish(
     if ranks.rank == 0:
         write_json(run.memory, [trained.memory])
     average_mean_ap = None
-    evaluation_sec = 0.0
+    evaluation_sec = sum(row.seconds for row in trained.validations)
+    best = best_validation(run.checkpoints, trained.validations)
     if recipe.evaluation is not None:
-        evaluated = evaluate_run(run.path, recipe=recipe, ranks=ranks)
-        average_mean_ap, evaluation_sec = evaluated.results.average_mAP, evaluated.seconds
+        takes_best = recipe.evaluation.weights == "best"
+        is_newest = not takes_best or trained.validations[-1:] == (best,)
+        if is_newest and trained.last_evaluated is not None:
+            evaluated = trained.last_evaluated
+            if takes_best:
+                say(f"the newest checkpoint is the best: {SELECTION_NOTE}")
+            if ranks.rank == 0:
+                write_evaluated(run, evaluated)
+        else:
+            evaluated = evaluate_run(run.path, recipe=recipe, ranks=ranks)
+            evaluation_sec += evaluated.seconds
+        average_mean_ap = evaluated.results.average_mAP
         failures.update(evaluated.failures)
     if ranks.rank == 0:
         training_sec = sum(step["seconds"] for step in read_metrics(run.metrics))
@@ -262,6 +292,8 @@ def _finish(
                 "snippets_per_sec": trained.memory["snippets_per_sec"],
                 "trained_parameters": trained.num_parameters,
                 "average_mAP": average_mean_ap,
+                "weights": None if recipe.evaluation is None else recipe.evaluation.weights,
+                "best": None if best is None else asdict(best),
                 "skipped_videos": failures,
             },
         )

@@ -84,19 +84,33 @@ def test_a_plan_that_cannot_be_is_refused(keys, match):
         plan(**keys)
 
 
-@pytest.mark.parametrize("num_windows", [0, 1, 4, 11, 12])
-@pytest.mark.parametrize("world_size", [1, 2, 5])
-def test_prediction_takes_every_window_once_in_order(num_windows, world_size):
-    plans = [
-        PredictionPlan(num_windows=num_windows, batch_size=3, fidelity=FULL, rank=rank, world_size=world_size)
+def prediction_plans(sizes, world_size):
+    """The plans of all ranks for videos with so many windows each."""
+    videos = [f"video_{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    return videos, [
+        PredictionPlan(videos=videos, batch_size=3, fidelity=FULL, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [1] * 5, [1] * 12, [7, 1, 1, 2, 4, 1]])
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+def test_prediction_takes_every_window_once_in_the_batches_of_one_rank(sizes, world_size):
+    videos, plans = prediction_plans(sizes, world_size)
     batches = [list(one.batches()) for one in plans]
-    assert list(chain(*chain(*map(indices, batches)))) == list(range(num_windows))
-    assert [len(share) for share in batches] == [one.num_batches for one in plans]
-    sizes = [len(one.indices) for one in plans]
-    assert max(sizes) - min(sizes) <= 1
+    everything = sorted(chain(*map(indices, batches)))
+    assert list(chain(*everything)) == list(range(len(videos)))
+    (alone,) = prediction_plans(sizes, 1)[1]
+    assert everything == indices(alone.batches())
+    assert [sum(map(len, share)) for share in batches] == [one.num_windows for one in plans]
     assert not any(key.training for share in batches for batch in share for key in batch)
+
+
+def test_prediction_gives_each_rank_whole_videos_and_about_as_many_windows():
+    videos, plans = prediction_plans([7, 1, 1, 2, 4, 1, 6, 3], 3)
+    shares = [{videos[key.index] for batch in one.batches() for key in batch} for one in plans]
+    assert sum(map(len, shares)) == len(set(videos))
+    assert sorted(one.num_windows for one in plans) == [8, 8, 9]
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+"""Validation while training: when it is due, its log, and the best checkpoint so far.
+
+    validation.jsonl         one line per validation: epoch, step, average_mAP, mAP by tIoU, seconds
+    checkpoints/best.json    the best of them: which checkpoint, its epoch and mAP, and that it was chosen on what it shows
+
+A validation follows the checkpoint of its own step, so that a run that is stopped in between loses no training and, resumed,
+validates first. best.json follows from validation.jsonl and the checkpoints that are there; its checkpoint is never dropped.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lofi.engine.checkpoint import Position, checkpoint_name, newest_weights, whole_weights
+from lofi.engine.metrics import read_metrics
+from lofi.files import write_json, write_text
+
+BEST_FILE = "best.json"
+"""In a run's `checkpoints/`."""
+
+SELECTION_NOTE = (
+    "the best checkpoint was chosen on the subset that it is measured on, so its mAP is optimistic; compare it with other "
+    "bests alone"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """One validation. Fractions between 0 and 1."""
+
+    epoch: int
+    """Finished epochs."""
+    step: int
+    """Finished steps: the number in its checkpoint's name."""
+    average_mAP: float
+    mAP: dict[str, float]
+    """tIoU threshold, two digits -> mAP."""
+    seconds: float
+    """Prediction and scoring."""
+
+    def describe(self) -> str:
+        """One line, in percent."""
+        tious = list(self.mAP)
+        shown = sorted({tious[0], tious[len(tious) // 2], tious[-1]})
+        parts = ", ".join(f"@{tiou} {100 * self.mAP[tiou]:.2f} %" for tiou in shown)
+        return f"epoch {self.epoch}: average mAP {100 * self.average_mAP:.2f} % ({parts}) in {self.seconds:.1f} s"
+
+
+class Validate(Protocol):
+    """What the loop asks of validation (`stages.validation.Validator`). Collective."""
+
+    def is_due(self, position: Position) -> bool:
+        """Whether the run must be validated here and has not been."""
+        ...
+
+    def __call__(self, position: Position) -> Validation:
+        """Validate the weights that are in training, whose checkpoint is written; keep the log and the best."""
+        ...
+
+
+def read_validations(path: Path, *, last_step: int | None = None) -> list[Validation]:
+    """The validations of a run so far, up to `last_step`; a line that a crash cut off is left out."""
+    rows = [Validation(**row) for row in read_metrics(path)]
+    return [row for row in rows if last_step is None or row.step <= last_step]
+
+
+def write_validations(path: Path, validations: Sequence[Validation]) -> None:
+    """The whole log anew, atomically: it is short, and a resumed run drops its end."""
+    write_text(path, "".join(json.dumps(asdict(row)) + "\n" for row in validations))
+
+
+def best_validation(checkpoints: Path, validations: Sequence[Validation]) -> Validation | None:
+    """The one with the greatest average mAP (of equal ones the earliest) among those whose checkpoint is there."""
+    there = [row for row in validations if (checkpoints / checkpoint_name(row.step)).is_dir()]
+    return max(there, key=lambda row: (row.average_mAP, -row.step), default=None)
+
+
+def write_best(
+    checkpoints: Path, best: Validation | None, *, weights: Literal["newest", "best"], subset: str
+) -> None:
+    """Write best.json, or remove it where there is no best.
+
+    Args:
+        checkpoints: the run's folder of them.
+        best: from `best_validation`.
+        weights: the recipe's `evaluation.weights`: whether the run hands on its best checkpoint or its newest.
+        subset: what was validated on.
+    """
+    if best is None:
+        (checkpoints / BEST_FILE).unlink(missing_ok=True)
+        return
+    content = {"checkpoint": checkpoint_name(best.step), **asdict(best), "weights": weights, "subset": subset}
+    write_json(checkpoints / BEST_FILE, {**content, "note": SELECTION_NOTE})
+
+
+def read_best(checkpoints: Path) -> Path | None:
+    """The best checkpoint so far; None where nothing was validated."""
+    try:
+        name = json.loads((checkpoints / BEST_FILE).read_text())["checkpoint"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{checkpoints / BEST_FILE} cannot be read ({error}); --resume writes it anew."
+        ) from error
+    return checkpoints / str(name)
+
+
+def run_weights(checkpoints: Path, *, choice: Literal["newest", "best"]) -> Path:
+    """weights.safetensors of a run's newest or best checkpoint, as it was written. Raises ValueError."""
+    if choice == "newest":
+        return newest_weights(checkpoints)
+    best = read_best(checkpoints)
+    if best is None:
+        raise ValueError(
+            f"{checkpoints} holds no {BEST_FILE}: the run was not validated while training (evaluation.every_epochs); take "
+            "the newest weights."
+        )
+    weights = whole_weights(best)
+    if weights is None:
+        raise ValueError(
+            f"the best checkpoint {best} has no whole weights any more; take the newest weights."
+        )
+    return weights
