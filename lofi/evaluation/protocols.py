@@ -28,8 +28,6 @@ challenge's TH14evalDet_Updated.m and TH14eventdetpr.m.
 from dataclasses import dataclass
 from typing import Literal
 
-DUPLICATE_WITHIN_SEC = 1e-3
-
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
