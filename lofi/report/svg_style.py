@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 NUM_METHOD_COLOURS = 8
-NUM_PART_COLOURS = 5
+NUM_PART_COLOURS = 6
 INK, MUTED, RULE, PAGE = "#010101", "#010102", "#010103", "#010104"
 METHOD_COLOURS = tuple(f"#0102{index:02x}" for index in range(NUM_METHOD_COLOURS))
 PART_COLOURS = tuple(f"#0103{index:02x}" for index in range(NUM_PART_COLOURS))
