@@ -5,13 +5,14 @@ On CUDA the allocator's own peak is read after every step. On a CPU, where the a
 """
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lofi.fidelity import Fidelity
 from lofi.memory.counting import LiveTensorCount, storage_bytes
@@ -58,8 +59,7 @@ class StepMeter:
             self._record(torch.cuda.max_memory_allocated(self._device))
         elif self.is_due(step_of_run, fidelity):
             self._counted.add(fidelity)
-            known = [*self._weights(), *self._gradients(), *self._optimizer_states()]
-            with LiveTensorCount(known, device_type="cpu") as count:
+            with count_engine(self._engine, device_type="cpu") as count:
                 yield
             self._record(count.peak_bytes)
         else:
@@ -68,20 +68,17 @@ class StepMeter:
     def _record(self, peak_bytes: int) -> None:
         if self.peak is not None and peak_bytes <= self.peak.peak_bytes:
             return
-        weights = storage_bytes(self._weights())
-        optimizer = storage_bytes([*self._weights(), *self._optimizer_states()]) - weights
-        gradients = min(self._gradient_bytes(), peak_bytes - weights - optimizer)
+        held = weights(self._engine)
+        states = [s for s in optimizer_states(self._engine) if s.device.type == self._device.type]
+        parameter_bytes = storage_bytes(held)
+        optimizer_bytes = storage_bytes([*held, *states]) - parameter_bytes
+        gradient_bytes = min(self._gradient_bytes(), peak_bytes - parameter_bytes - optimizer_bytes)
         self.peak = Breakdown(
-            parameters=weights,
-            gradients=gradients,
-            optimizer=optimizer,
-            activations=peak_bytes - weights - gradients - optimizer,
+            parameters=parameter_bytes,
+            gradients=gradient_bytes,
+            optimizer=optimizer_bytes,
+            activations=peak_bytes - parameter_bytes - gradient_bytes - optimizer_bytes,
         )
-
-    def _weights(self) -> list[Tensor]:
-        """Weights and buffers of this rank: at ZeRO stage 3 its partitions."""
-        module = self._engine.module
-        return [*(getattr(p, "ds_tensor", p) for p in module.parameters()), *module.buffers()]
 
     def _gradient_bytes(self) -> int:
         """Of all trained weights; from ZeRO stage 2 on, this rank's share of them."""
@@ -89,18 +86,49 @@ class StepMeter:
         whole = sum(int(getattr(p, "ds_numel", p.numel())) * p.element_size() for p in trained)
         return whole if self._zero_stage < 2 else whole // self._engine.world_size
 
-    def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self._engine.module.parameters() if p.grad is not None]
 
-    def _optimizer_states(self) -> list[Tensor]:
-        """The optimizer's states and what it steps on (under ZeRO: the flat partitions)."""
-        optimizer = self._engine.optimizer
-        inner = getattr(optimizer, "optimizer", optimizer)
-        states = [
-            value for state in inner.state.values() for value in state.values() if isinstance(value, Tensor)
-        ]
-        stepped = [parameter for group in inner.param_groups for parameter in group["params"]]
-        return [tensor for tensor in [*states, *stepped] if tensor.device.type == self._device.type]
+def count_engine(engine: Any, *, device_type: str, inputs: Iterable[Tensor] = ()) -> LiveTensorCount:
+    """A count that knows what an engine holds already, by kind, and which tensors are the weights' gradients.
+
+    Args:
+        engine: of DeepSpeed.
+        device_type: tensors on other devices are not counted.
+        inputs: the step's batch.
+    """
+    return LiveTensorCount(
+        device_type=device_type,
+        kinds={
+            "parameters": weights(engine),
+            "optimizer": optimizer_states(engine),
+            "gradients": gradients(engine),
+            "inputs": inputs,
+        },
+        gradients=lambda: gradients(engine),
+    )
+
+
+def weights(engine: Any) -> list[Tensor]:
+    """Weights and buffers of this rank: at ZeRO stage 3 its partitions."""
+    module = engine.module
+    return [*(getattr(p, "ds_tensor", p) for p in module.parameters()), *module.buffers()]
+
+
+def gradients(engine: Any) -> list[Tensor]:
+    """The weights' gradients as they are now; under ZeRO also the averaged ones, of this rank's partition."""
+    averaged = getattr(engine.optimizer, "averaged_gradients", None)
+    of_partitions = tree_leaves(averaged) if isinstance(averaged, dict) else []
+    found = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
+    return [*found, *(each for each in of_partitions if isinstance(each, Tensor))]
+
+
+def optimizer_states(engine: Any) -> list[Tensor]:
+    """The optimizer's states and what it steps on (under ZeRO: the flat partitions), on any device."""
+    optimizer = engine.optimizer
+    inner = getattr(optimizer, "optimizer", optimizer)
+    states = [
+        value for state in inner.state.values() for value in state.values() if isinstance(value, Tensor)
+    ]
+    return [*states, *(parameter for group in inner.param_groups for parameter in group["params"])]
 
 
 def resident_bytes() -> int:
