@@ -19,11 +19,9 @@ import msgspec
 import numpy as np
 
 from lofi.evaluation.careful_reading import read_predictions_carefully
-from lofi.evaluation.tables import GroundTruth, Predictions
+from lofi.evaluation.tables import GroundTruth, Predictions, few_names
 from lofi.files import write_json
 from lofi.segments import Detection
-
-NUM_NAMES_SHOWN = 3
 
 
 def write_predictions(
@@ -66,15 +64,10 @@ def check_overlap(truth: GroundTruth, predictions: Predictions) -> None:
     if not predicted or predicted & known:
         return
     raise ValueError(
-        f"none of the {len(predicted)} predicted videos ({_some(predicted)}) is one of the {len(known)} videos of the "
-        f"ground truth ({_some(known)}){_repair(predicted, known)}. Give the subset that was predicted, or the names "
+        f"none of the {len(predicted)} predicted videos ({few_names(predicted)}) is one of the {len(known)} videos of the "
+        f"ground truth ({few_names(known)}){_repair(predicted, known)}. Give the subset that was predicted, or the names "
         "that the annotations use."
     )
-
-
-def _some(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:NUM_NAMES_SHOWN])
-    return shown + (", ..." if len(names) > NUM_NAMES_SHOWN else "")
 
 
 def _repair(predicted: set[str], known: set[str]) -> str:

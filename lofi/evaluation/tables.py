@@ -1,14 +1,17 @@
 """Ground truth and predictions as columns: what every measure of this folder takes.
 
-Shapes: V videos, K classes, M instances, N predictions. Times are seconds. A row costs 32 bytes.
+Shapes: V videos, K classes, M instances, N predictions. Times are seconds. A row of predictions costs 32 bytes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lofi.segments import Detection, LabelledSegment
+
+OUTSIDE_BY_SEC = 0.5
+"""How far an instance may reach outside its video before it is counted: durations of public files are rounded."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +37,17 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.video)
+
+    @property
+    def num_reversed(self) -> int:
+        """Instances whose end lies before their start."""
+        return int((self.end < self.start).sum())
+
+    @property
+    def num_outside_video(self) -> int:
+        """Instances that reach outside their video by more than OUTSIDE_BY_SEC, where its duration is known."""
+        late_sec = self.end - self.durations_sec[self.video]
+        return int(((late_sec > OUTSIDE_BY_SEC) | (self.start < -OUTSIDE_BY_SEC)).sum())
 
     @staticmethod
     def of(
@@ -79,8 +93,9 @@ class GroundTruth:
 class Predictions:
     """Scored segments of any videos, in the order of the file. All times and scores are finite.
 
-    Segments without length or with their end before their start are kept as they are: other tools write some, and to
-    drop a false positive would raise the score. Their tIoU with anything is 0, so they match nothing and count as false.
+    Segments without length or with their end before their start are kept: other tools write some, and to drop a false
+    positive would raise the score. Their tIoU with any segment that has a length is 0 or less, so that they count as
+    false (under our own protocol; `protocols` has the others).
     """
 
     videos: tuple[str, ...]
@@ -158,6 +173,11 @@ class Predictions:
             end=self.end[rows],
             score=self.score[rows],
         )
+
+
+def few_names(names: Collection[str], *, shown: int = 3) -> str:
+    """The first of some names by the alphabet, for a message."""
+    return ", ".join(sorted(names)[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def indices_in(names: Iterable[str], known: Sequence[str]) -> np.ndarray:
