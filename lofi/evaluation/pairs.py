@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PAIRS_PER_BLOCK = 1 << 17
-"""Pairs that are looked at together: some 10 MiB of temporaries, and enough that numpy's overhead does not count."""
+PAIRS_PER_BLOCK = 1 << 15
+"""Pairs that are looked at together: some 2 MiB of temporaries, and enough that numpy's overhead does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
