@@ -1,9 +1,11 @@
 """Extract features: an encoder and videos -> a feature directory (one VIDEO.npy each and manifest.json).
 
-Started again, it goes on where it stopped; other settings need another output.
+Or features and a trained adapter -> the adapted features. Started again, it goes on where it stopped; other settings need
+another output.
 
-    python launch/extract.py configs/synthetic/extract_tiny.yaml encoder.weights=runs/tac_tiny output=runs/features/tac
+    python launch/extract.py configs/synthetic/extract_tiny.yaml encoder.weights=runs/tac_tiny output=runs/features_tac
     deepspeed --num_gpus 2 launch/extract.py RECIPE
+    python launch/extract.py --features runs/features_tac --adapter runs/sola_tiny --output runs/features_sola
 """
 
 import argparse
@@ -14,19 +16,36 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "recipe", help="a YAML extraction recipe, such as configs/synthetic/extract_tiny.yaml"
+        "recipe", nargs="?", help="a YAML extraction recipe, such as configs/synthetic/extract_tiny.yaml"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
+    parser.add_argument(
+        "--features", metavar="DIR", help="a feature directory to adapt, in place of a recipe"
+    )
+    parser.add_argument("--adapter", metavar="RUN", help="the run that trained the adapter")
+    parser.add_argument("--output", metavar="DIR", help="where the adapted features go")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
     arguments = parser.parse_args()
+    adapting = (arguments.features, arguments.adapter, arguments.output)
+    if arguments.recipe is not None and any(adapting):
+        parser.error("--features, --adapter and --output take no recipe; a recipe says its own output")
+    if arguments.recipe is None and not all(adapting):
+        parser.error("name an extraction recipe, or all of --features, --adapter and --output")
 
     from lofi.command import run_command
     from lofi.config.load import load_extraction_recipe
     from lofi.engine.deepspeed_engine import end_process
     from lofi.progress import say
     from lofi.stages.extract import run_extraction
+    from sola.apply import apply_adapter
 
     def extract() -> int:
+        if arguments.recipe is None:
+            applied = apply_adapter(
+                features=arguments.features, run=arguments.adapter, output=arguments.output
+            )
+            say(f"feature directory: {applied.path}, {applied.num_videos} videos")
+            return 0
         recipe = load_extraction_recipe(arguments.recipe, arguments.overrides)
         extracted = run_extraction(recipe)
         for video, reason in sorted(extracted.failures.items()):

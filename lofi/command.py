@@ -40,10 +40,11 @@ def run_command(command: Callable[[], int | None], *, file: str | None = None) -
 
 
 def _is_ours(error: ValueError) -> bool:
-    """Whether the error was raised by this package for a user to read; one from a library is a bug and keeps its
+    """Whether the error was raised by lofi or sola for a user to read; one from a library is a bug and keeps its
     traceback."""
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return Path(__file__).parent in raised_in.parents
+    root = Path(__file__).parents[1]
+    return any(root / package in raised_in.parents for package in ("lofi", "sola"))
 
 
 def _say(message: str, code: int) -> int:

@@ -59,6 +59,8 @@ class FeatureManifest:
     """Of the files: float32 or float16."""
     versions: dict[str, str] = field(default_factory=dict)
     """Library name -> version."""
+    adapter: dict[str, Any] = field(default_factory=dict)
+    """What changed the encoder's features: its name, options and the hash of its weights; empty where nothing did."""
     parent: str | None = None
     """What these features were made from, where that is other features: that directory's manifest, as a hash or a path."""
     format_version: int = FORMAT_VERSION
@@ -295,6 +297,7 @@ def _check_manifest(manifest: FeatureManifest, file: Path) -> None:
 _INFORMATION: dict[str, Any] = {
     "encoder": dict,
     "versions": dict,
+    "adapter": dict,
     "weights_sha256": str | None,
     "resize": str | None,
     "dtype": str | None,

@@ -1,0 +1,69 @@
+"""Linear evaluation finds what a linear layer can, and no more."""
+
+import numpy as np
+import pytest
+import torch
+
+from lofi.data.annotations import AnnotatedVideo
+from lofi.data.feature_store import FeatureManifest, create_feature_directory, write_feature
+from lofi.segments import LabelledSegment
+from sola.linear_evaluation import (
+    LabelledSnippets,
+    evaluate_linearly,
+    is_action_snippet,
+    label_snippets,
+)
+
+VIDEO = AnnotatedVideo(
+    name="v",
+    subset="training",
+    duration_sec=10.0,
+    segments=(LabelledSegment(start_sec=2.0, end_sec=5.0, label="a"),),
+)
+
+
+def test_a_snippet_is_action_where_its_centre_lies_inside_a_segment():
+    assert is_action_snippet(VIDEO, num_rows=5, stride_sec=None).tolist() == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert is_action_snippet(VIDEO, num_rows=3, stride_sec=1.5).tolist() == [False, True, True]
+
+
+def test_features_are_adapted_and_divided_by_their_norm(tmp_path):
+    manifest = FeatureManifest(
+        fidelity={"num_snippets": 4, "frames": 2, "height": 8, "width": 8},
+        grid={"mode": "rescale"},
+        feature_width=3,
+    )
+    directory = create_feature_directory(tmp_path, manifest)
+    write_feature(directory, "v", np.arange(12, dtype=np.float32).reshape(4, 3))
+    labelled = label_snippets([VIDEO], directory, adapt=lambda rows: rows + 1)
+    assert torch.allclose(labelled.features.norm(dim=1), torch.ones(4))
+    assert labelled.features[0].tolist() == pytest.approx((np.array([1, 2, 3]) / 14**0.5).tolist())
+    assert labelled.is_action.tolist() == [False, True, False, False]
+
+
+def snippets(count, *, seed, gap):
+    generator = torch.Generator().manual_seed(seed)
+    is_action = torch.rand(count, generator=generator) < 0.3
+    features = torch.randn(count, 8, generator=generator)
+    features[:, 0] += gap * is_action
+    return LabelledSnippets(features=torch.nn.functional.normalize(features, dim=1), is_action=is_action)
+
+
+def test_a_separable_feature_is_found_and_noise_is_not():
+    found = evaluate_linearly(snippets(6000, seed=0, gap=30.0), snippets(500, seed=1, gap=30.0))
+    assert found.balanced_accuracy > 0.95
+    noise = evaluate_linearly(snippets(6000, seed=0, gap=0.0), snippets(500, seed=1, gap=0.0))
+    assert noise.balanced_accuracy < 0.56
+    assert noise.action_share == pytest.approx(0.3, abs=0.06)
+
+
+def test_snippets_of_one_class_alone_are_refused():
+    only = LabelledSnippets(features=torch.ones(4, 2), is_action=torch.zeros(4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="none of the 4 training snippets lies inside an annotated segment"):
+        evaluate_linearly(only, only)
