@@ -16,7 +16,7 @@ import numpy as np
 from lofi.evaluation.protocols import Protocol
 from lofi.evaluation.tables import GroundTruth, Predictions
 
-PAIRS_AT_ONCE = 1 << 16
+PAIRS_AT_ONCE = 1 << 14
 """Pairs of prediction and instance whose tIoU is computed together: bounds the memory."""
 
 
@@ -46,9 +46,10 @@ class Candidates:
         cell_of_instance = truth.label[instances].astype(np.int64) * num_videos + truth.video[instances]
         by_cell = np.argsort(cell_of_instance, kind="stable")
         instances = instances[by_cell]
-        cells, first_in_cell, count_in_cell = np.unique(
-            cell_of_instance[by_cell], return_index=True, return_counts=True
-        )
+        sorted_cells = cell_of_instance[by_cell]
+        first_in_cell = np.flatnonzero(np.append(True, sorted_cells[1:] != sorted_cells[:-1]))
+        count_in_cell = np.diff(np.append(first_in_cell, len(by_cell)))
+        cells = sorted_cells[first_in_cell]
         found = [
             _tious_that_reach(
                 truth,
@@ -103,9 +104,8 @@ def take_turns(chooser: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """
     if not len(chooser):
         return np.zeros(0, dtype=np.int64)
-    _, chosen = np.unique(chosen, return_inverse=True)
     nobody = len(chooser)
-    holder = np.full(chosen.max() + 1, nobody)  # entry that holds each of the chosen
+    holder = np.full(int(chosen.max()) + 1, nobody)  # entry that holds each of the chosen
     is_last = np.append(chooser[1:] != chooser[:-1], True)
     asking = np.flatnonzero(np.append(True, chooser[1:] != chooser[:-1]))
     while len(asking):
@@ -113,8 +113,8 @@ def take_turns(chooser: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         asked = chosen[asking]
         before = holder[asked]
         holder[asked[::-1]] = np.minimum(asking, before)[::-1]
-        refused = np.unique(np.concatenate([asking, before[before < nobody]]))
-        refused = refused[holder[chosen[refused]] != refused]
+        wins = holder[asked] == asking
+        refused = np.sort(np.concatenate([asking[~wins], before[wins & (before < nobody)]]))
         asking = refused[~is_last[refused]] + 1
     return np.sort(holder[holder < nobody])
 
