@@ -86,9 +86,10 @@ def _read_json(path: str | Path) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_object_without_repeated_lists)
     except json.JSONDecodeError as error:
+        breaks_off = not text[error.pos :].strip() or error.msg.startswith("Unterminated string")
         raise ValueError(
             f"{path}: not JSON: {error.msg}, line {error.lineno} column {error.colno}"
-            f"{' (the file breaks off)' if not text[error.pos :].strip() else ''}."
+            f"{' (the file breaks off)' if breaks_off else ''}."
         ) from None
     except _RepeatedVideoError as error:
         raise ValueError(

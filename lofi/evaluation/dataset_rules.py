@@ -6,19 +6,19 @@ its rules. Sources, by tag:
 
 - [AN] ActivityNet's toolkit (github.com/activitynet/ActivityNet, Evaluation/): tIoU 0.5:0.95:0.05, AR over the same at 1
   to 100 proposals per video; videos that YouTube lost are left out, of ground truth and predictions alike.
-- [BSN] Lin et al. 2018, arXiv:1806.02964, section 4.1: AR over tIoU 0.5:0.95:0.05 at 1 to 100 proposals on ActivityNet,
-  over 0.5:1.0:0.05 at 50 to 1000 on THUMOS14.
+- [PR] `average_recall_vs_nr_proposals`, the script that papers on proposals for THUMOS14 share: AR over 0.5:1.0:0.05, up
+  to 1000 proposals. It counts in frames, ends included, where ours (ActivityNet's AR) has seconds: near, not equal.
 - [OT] OpenTAD (github.com/sming256/OpenTAD): configs/_base_/datasets/*, tools/prepare_data/*/README.md.
 - [AF] ActionFormer (github.com/happyharrycn/actionformer_release): its annotation files and issues 65 and 107.
 - [TH] the THUMOS14 challenge: readme.txt of its temporal annotations, crcv.ucf.edu/THUMOS14.
+- [TT] TadTR's list of ignored videos, "SSN/PGCN/AFSD/MUSES"; HYPJUDY/Decouple-SSAD, issue 23, on the same three.
 - [EK] EPIC-KITCHENS-100's evaluation (github.com/epic-kitchens/C2-Action-Detection,
-  EvaluationCode/evaluate_detection_json_ek100.py).
-- [E4] Ego4D's moment queries as its challenge reports state them (as arXiv:2211.09558): average mAP over 0.1:0.5:0.1 and
-  recall at 1 x for tIoU 0.5.
+  EvaluationCode/evaluate_detection_json_ek100.py): verbs, nouns and actions (the pair) from one file of predictions,
+  each over the classes that occur in the annotations.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -61,7 +61,7 @@ _ACTIVITYNET = DatasetRules(
     name="activitynet13",
     tious=_tious(0.5, 0.95, 0.05),
     subsets=("validation", "val"),
-    sources=("AN", "BSN"),
+    sources=("AN",),
 )
 # Files differ in what they call the test set: "Test" [AF], "test" (G-TAD), "validation" beside "training" [OT].
 _THUMOS_SUBSETS = ("test", "Test", "testing", "validation")
@@ -84,13 +84,13 @@ DATASET_RULES: dict[str, DatasetRules] = {
             ambiguous_label="Ambiguous",
             doubtful={
                 # 22 of its 29 instances lie after its end (up to 713.7 s of 176.3 s) in [TH] and in [AF]'s file.
-                "video_test_0000270": "annotated beyond its end; left out by OpenTAD, G-TAD and SSN",
+                "video_test_0000270": "annotated beyond its end; left out by OpenTAD, G-TAD, SSN and AFSD",
                 # In [TH] with an Ambiguous stretch alone; 213 videos with it, 212 without, as in [AF]'s file.
-                "video_test_0001292": "has no instance; left out by ActionFormer, OpenTAD, G-TAD and SSN",
+                "video_test_0001292": "has no instance; left out by ActionFormer, OpenTAD, G-TAD, SSN and AFSD",
                 # 210 videos, as in G-TAD's file. Nothing in its annotations shows the error.
-                "video_test_0001496": "said to be annotated wrongly; left out by G-TAD and SSN",
+                "video_test_0001496": "said to be annotated wrongly; left out by G-TAD, SSN and AFSD",
             },
-            sources=("TH", "AF", "OT", "BSN"),
+            sources=("TH", "AF", "OT", "TT", "PR"),
         ),
         DatasetRules(
             name="multithumos",
@@ -100,33 +100,14 @@ DATASET_RULES: dict[str, DatasetRules] = {
             sources=("OT",),
         ),
         _ACTIVITYNET,
-        DatasetRules(
-            name="activitynet12",
-            tious=_ACTIVITYNET.tious,
-            subsets=_ACTIVITYNET.subsets,
-            sources=("AN",),
-        ),
-        DatasetRules(name="hacs", tious=_ACTIVITYNET.tious, subsets=("validation", "val"), sources=("OT",)),
-        DatasetRules(
-            name="fineaction", tious=_ACTIVITYNET.tious, subsets=("validation", "val"), sources=("OT",)
-        ),
+        replace(_ACTIVITYNET, name="activitynet12"),
+        replace(_ACTIVITYNET, name="hacs", sources=("OT",)),
+        replace(_ACTIVITYNET, name="fineaction", sources=("OT",)),
         _EPIC,
+        replace(_EPIC, name="epic_kitchens100_verb", label_part="verb"),
+        replace(_EPIC, name="epic_kitchens100_noun", label_part="noun"),
         DatasetRules(
-            name="epic_kitchens100_verb",
-            tious=_EPIC.tious,
-            subsets=_EPIC.subsets,
-            label_part="verb",
-            sources=_EPIC.sources,
-        ),
-        DatasetRules(
-            name="epic_kitchens100_noun",
-            tious=_EPIC.tious,
-            subsets=_EPIC.subsets,
-            label_part="noun",
-            sources=_EPIC.sources,
-        ),
-        DatasetRules(
-            name="ego4d_mq", tious=_tious(0.1, 0.5, 0.1), subsets=("val", "validation"), sources=("E4", "OT")
+            name="ego4d_mq", tious=_tious(0.1, 0.5, 0.1), subsets=("val", "validation"), sources=("OT",)
         ),
         DatasetRules(
             name="charades", tious=_tious(0.1, 0.9, 0.1), subsets=("testing", "test"), sources=("OT",)
@@ -135,8 +116,8 @@ DATASET_RULES: dict[str, DatasetRules] = {
 }
 """What `--dataset` takes. Scores of EPIC-KITCHENS' verbs and nouns come from the same files of action pairs."""
 
-CUSTOM_RULES = DatasetRules(
-    name="custom", tious=_ACTIVITYNET.tious, subsets=("validation", "val", "test", "testing")
+CUSTOM_RULES = replace(
+    _ACTIVITYNET, name="custom", subsets=("validation", "val", "test", "testing"), sources=()
 )
 """Without `--dataset`."""
 

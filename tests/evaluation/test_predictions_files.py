@@ -50,6 +50,7 @@ def rows_of(row: str, *, more: str = "") -> str:
         ("", "the file is empty"),
         ("{", r"not JSON: .*line 1 column 2 \(the file breaks off\)"),
         (rows_of(ROW)[:-9], r"not JSON: .*, line 1 column \d+ \(the file breaks off\)"),
+        (rows_of(ROW)[:14], r"not JSON: Unterminated string.* \(the file breaks off\)"),
         (rows_of(ROW) + "\n}", r"not JSON: Extra data, line 2 column 1\."),
         ("[]", r'needs the key "results".*it is \[\]'),
         ('{"result": {}}', r'needs the key "results".*the keys are \[.result.\]'),
