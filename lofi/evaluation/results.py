@@ -1,19 +1,27 @@
 """results.json: what an evaluation found, as values and as a file.
 
-`{"mAP": {"0.50": X, ...}, "average_mAP": X, "AR": {"1": X, "5": X, "10": X, "100": X}, "AUC": X}`, fractions between 0
-and 1, with counts of predictions beside them. Written whole or not at all.
+    {"mAP": {"0.50": X, ...}, "average_mAP": X, "AR": {"1": X, "5": X, "10": X, "100": X}, "AUC": X,
+     "protocol": NAME, "counts": {...}, "AP": {CLASS: {"0.50": X, ...}}, "instances": {CLASS: COUNT},
+     "AR_at_tIoU": {"0.50": {"1": X, ...}, ...}, "recall_at_kx": {"1": {"0.50": X, ...}, ...}, "versions": {...},
+     "source": {...}, "bootstrap": {...}, "against": {...}, "errors": {...}}                   where they were asked for
+
+Fractions between 0 and 1. The first four keys are always there. Written whole or not at all.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lofi.evaluation.average_recall import AverageRecall
 from lofi.evaluation.mean_average_precision import MeanAveragePrecision, tiou_key
 from lofi.files import write_json
 
 RECALL_AT = (1, 5, 10, 100)
+"""Average numbers of proposals per video that AR is given at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,31 +32,60 @@ class Results:
     """tIoU threshold, two digits -> mAP."""
     average_mAP: float
     AR: dict[str, float]
-    """Average number of proposals per video -> average recall."""
+    """Average number of proposals per video -> average recall over tIoU 0.50 to 0.95."""
     AUC: float
     """Area under AR over 1 to 100 proposals."""
-    counts: dict[str, int]
-    """predictions, unknown_labels (ignored), outside (in videos that the ground truth does not name)."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """videos, instances, classes, predictions; of the predictions unknown_labels, outside (in videos that the subset does
+    not have), reversed, zero_length; of the videos missing_videos (without a prediction); of the instances
+    duplicate_instances, zero_length_instances."""
+    protocol: str = "default"
+    AP: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Class with an instance -> tIoU threshold -> average precision."""
+    instances: dict[str, int] = field(default_factory=dict)
+    """Class -> its instances in the subset."""
+    AR_at_tIoU: dict[str, dict[str, float]] = field(default_factory=dict)
+    """tIoU threshold -> average number of proposals -> recall."""
+    recall_at_kx: dict[str, dict[str, float]] = field(default_factory=dict)
+    """k -> tIoU threshold -> recall of the k x (number of instances) best predictions of each class and video."""
+    source: dict[str, str] = field(default_factory=dict)
+    """annotations, predictions, subset, dataset: what was read."""
+    bootstrap: dict[str, Any] | None = None
+    """Interval of average_mAP over videos: low, high, confidence, samples, seed."""
+    against: dict[str, Any] | None = None
+    """Another prediction file on the same resamples: predictions, average_mAP, mAP, difference, low, high, p_value, ..."""
+    errors: dict[str, Any] | None = None
+    """The error analysis, as `ErrorAnalysis.to_plain` gives it."""
+    versions: dict[str, str] = field(default_factory=dict)
 
-    def describe(self) -> str:
-        """A few lines to print, in percent."""
-        lines = [f"average mAP {_percent(self.average_mAP)}"]
-        lines += [f"  mAP at tIoU {tiou}: {_percent(value)}" for tiou, value in self.mAP.items()]
-        recalls = ", ".join(f"AR@{proposals} {_percent(value)}" for proposals, value in self.AR.items())
-        lines.append(f"{recalls}, AUC {_percent(self.AUC)}")
-        for key, meaning in (
-            ("unknown_labels", "with a label that is no class (ignored)"),
-            ("outside", "in videos that the subset does not have (counted as false)"),
-        ):
-            if self.counts.get(key):
-                lines.append(f"{self.counts[key]} of {self.counts['predictions']} predictions {meaning}")
-        return "\n".join(lines)
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON; parts that are not there are left out."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value is not None and value != {}}
 
 
-def make_results(mean_ap: MeanAveragePrecision, recall: AverageRecall) -> Results:
-    """Both evaluations -> what results.json holds."""
+def make_results(
+    mean_ap: MeanAveragePrecision,
+    recall: AverageRecall,
+    *,
+    instances: Mapping[str, int] | None = None,
+    counts: Mapping[str, int] | None = None,
+    recall_at_kx: Mapping[int, np.ndarray] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Results:
+    """The measures -> what results.json holds.
+
+    Args:
+        mean_ap: mAP and its counts.
+        recall: AR@AN.
+        instances: class -> number of its instances.
+        counts: further counts.
+        recall_at_kx: k -> (T,) recall at the thresholds of `mean_ap`.
+        versions: of the packages that the numbers depend on.
+    """
+    tious = mean_ap.tious
     return Results(
-        mAP={tiou_key(tiou): float(value) for tiou, value in zip(mean_ap.tious, mean_ap.map_T, strict=True)},
+        mAP=_by_tiou(tious, mean_ap.map_T),
         average_mAP=mean_ap.average,
         AR={str(proposals): recall.at(proposals) for proposals in RECALL_AT},
         AUC=recall.auc,
@@ -56,41 +93,48 @@ def make_results(mean_ap: MeanAveragePrecision, recall: AverageRecall) -> Result
             "predictions": mean_ap.num_predictions,
             "unknown_labels": mean_ap.num_unknown_labels,
             "outside": mean_ap.num_outside,
+            "instances": mean_ap.num_instances,
+            "duplicate_instances": mean_ap.num_duplicates,
+            "zero_length_instances": mean_ap.num_zero_length,
+            **(counts or {}),
         },
+        protocol=mean_ap.protocol,
+        AP={
+            name: _by_tiou(tious, ap_T)
+            for name, ap_T in zip(mean_ap.classes, mean_ap.ap_KT, strict=True)
+            if not np.isnan(ap_T).any()
+        },
+        instances=dict(instances or {}),
+        AR_at_tIoU={
+            tiou_key(tiou): {str(proposals): float(recall_P[proposals - 1]) for proposals in RECALL_AT}
+            for tiou, recall_P in zip(recall.tious, recall.recall_TP, strict=True)
+        },
+        recall_at_kx={str(k): _by_tiou(tious, recall_T) for k, recall_T in (recall_at_kx or {}).items()},
+        versions=dict(versions or {}),
     )
 
 
 def write_results(path: str | Path, results: Results) -> None:
     """Write results.json."""
-    write_json(
-        path,
-        {
-            "mAP": results.mAP,
-            "average_mAP": results.average_mAP,
-            "AR": results.AR,
-            "AUC": results.AUC,
-            "counts": results.counts,
-        },
-    )
+    write_json(path, results.to_plain())
 
 
 def read_results(path: str | Path) -> Results:
-    """Read results.json. Raises ValueError that names file and key where something is wrong."""
+    """Read results.json, also one with the first four keys alone. Unknown keys are allowed and ignored.
+
+    Raises:
+        ValueError: names file and key where something is wrong.
+    """
     content = _read_json(path)
     for key in ("mAP", "average_mAP", "AR", "AUC"):
         if not isinstance(content, dict) or key not in content:
             raise ValueError(f'{path}: the key "{key}" is missing; is it a results.json?')
-    return Results(
-        mAP=content["mAP"],
-        average_mAP=content["average_mAP"],
-        AR=content["AR"],
-        AUC=content["AUC"],
-        counts=content.get("counts", {}),
-    )
+    known = {each.name for each in fields(Results)}
+    return Results(**{key: value for key, value in content.items() if key in known})
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
+def _by_tiou(tious: Sequence[float], values: np.ndarray) -> dict[str, float]:
+    return {tiou_key(tiou): float(value) for tiou, value in zip(tious, values, strict=True)}
 
 
 def _read_json(path: str | Path) -> Any:

@@ -1,6 +1,5 @@
 """The commands of launch/: help with examples, exit codes, one line for a user's mistake."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -23,27 +22,6 @@ def run_script(name, *arguments, program=""):
         text=True,
         timeout=120,
     )
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """A function: a script's main() in this process -> (exit code, stdout, stderr)."""
-
-    def run(name, *arguments):
-        import runpy
-
-        monkeypatch.setattr(sys, "argv", [f"launch/{name}.py", *map(str, arguments)])
-        # The real one ends the process that joined the ranks, and here that is the tests' own.
-        monkeypatch.setattr("lofi.engine.deepspeed_engine.end_process", sys.exit)
-        script = runpy.run_path(str(ROOT / "launch" / f"{name}.py"))
-        try:
-            code = script["main"]()
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -112,76 +90,6 @@ def test_train_takes_flags_between_and_after_overrides(call, benchmark, tmp_path
     assert (code, "--resume and --restart exclude each other" in error) == (2, True)
     code, _, error = call("train", file, *overrides)
     assert (code, "is finished; --resume goes on, --restart begins again" in error) == (2, True)
-
-
-@pytest.fixture(scope="module")
-def run(benchmark, tmp_path_factory):
-    """A finished run, and its two files for evaluation."""
-    from lofi.config.load import load_recipe
-    from lofi.stages.train import run_training
-
-    name = "lofi_t_tiny_actionformer"
-    output = tmp_path_factory.mktemp("evaluated") / "run"
-    return run_training(load_recipe(recipe_file(name), tiny_overrides(name, benchmark, output))).path
-
-
-def test_evaluate_a_run_predicts_anew_and_gives_the_same(run, call):
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").unlink()
-    (run / "predictions.json").unlink()
-    code, output, _ = call("evaluate", run)
-    assert code == 0
-    assert f"average mAP {100 * results['average_mAP']:.2f} %" in output
-    assert json.loads((run / "results.json").read_text()) == results
-
-
-def test_evaluate_files_gives_what_the_run_got(run, benchmark, call, tmp_path):
-    files = ("--annotations", benchmark.annotations, "--predictions", run / "predictions.json")
-    output = tmp_path / "results.json"
-    code, _, _ = call("evaluate", *files, "--subset", "validation", "--output", output)
-    assert code == 0
-    assert json.loads(output.read_text()) == json.loads((run / "results.json").read_text())
-    code, text, _ = call("evaluate", *files, "--subset", "validation", "--tious", "0.1:0.3:0.1")
-    assert code == 0
-    assert re.findall(r"tIoU (\S+):", text) == ["0.10", "0.20", "0.30"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ((), "name a run directory, or all of --annotations, --predictions and --subset"),
-        (("run", "--tious", "0.5"), "a run directory says its own"),
-        (("nowhere",), "nowhere is no run directory"),
-        (("--annotations", "a.json", "--predictions", "p.json", "--subset", "x"), "a.json: there is no such"),
-    ],
-)
-def test_evaluate_refuses_what_it_cannot_use(arguments, expected, call):
-    code, _, error = call("evaluate", *arguments)
-    assert code == 2
-    assert expected in error
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (("--subset", "validation", "--tious", "half"), "tIoUs 'half': write first:last:step"),
-        (("--subset", "validation", "--tious", "0.5,1.5"), "thresholds must be above 0 and at most 1"),
-        (("--subset", "test"), 'no video has subset "test"'),
-    ],
-)
-def test_evaluate_refuses_flags_that_do_not_fit(flags, expected, run, benchmark, call):
-    files = ("--annotations", benchmark.annotations, "--predictions", run / "predictions.json")
-    code, _, error = call("evaluate", *files, *flags)
-    assert (code, error.count("\n")) == (2, 1)
-    assert expected in error
-
-
-def test_evaluate_refuses_a_classification_run(call, benchmark, tmp_path):
-    overrides = tiny_overrides("tac_tiny", benchmark, tmp_path / "run", train__epochs=1)
-    assert call("train", recipe_file("tac_tiny"), *overrides)[0] == 0
-    code, _, error = call("evaluate", tmp_path / "run")
-    assert code == 2
-    assert "objective tac has no detections to evaluate" in error
 
 
 def test_extract_lists_what_failed_and_ends_with_exit_code_1(call, benchmark, tmp_path):
