@@ -1,0 +1,347 @@
+"""One recipe's training steps, measured: bytes by kind and phase, seconds by part. Runs in a process of its own.
+
+At every fidelity of the recipe's schedule: warm-up steps; timed steps; on CUDA one step whose phases' peaks the allocator
+tells; one counted step, which gives the bytes by kind and the curve. Speeds are over the timed steps of all fidelities,
+bytes those of the fidelity with the greatest peak.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lofi.batches import WindowBatch
+from lofi.config.recipe import Recipe
+from lofi.data.sampler import BatchPlan, build_loader
+from lofi.engine import deepspeed_engine
+from lofi.engine.optimizers import build_optimizer
+from lofi.engine.precision import autocast_section, check_precision
+from lofi.engine.run_directory import environment, package_versions
+from lofi.engine.seeds import seed_model, seed_rank
+from lofi.fidelity import Fidelity, FidelitySchedule
+from lofi.memory.meter import count_engine, resident_bytes
+from lofi.memory.timeline import Timeline, replay
+from lofi.memory.timing import StepClock, transfer_seconds
+from lofi.stages.build import Source, build_objective, open_source, training_schedule
+from lofi.stages.evaluate import recipe_precision
+from lofi.stages.method_names import method_name
+from lofi.stages.synthetic_input import Assumed, InputShape, input_shape, synthetic_batches
+
+COUNTED = "live tensors counted in a step of their own"
+ALLOCATED = "torch.cuda.max_memory_allocated; kinds counted in a step of their own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileOptions:
+    """How to measure."""
+
+    steps: int = 10
+    """Timed steps per fidelity."""
+    warm_up: int = 2
+    """Steps before them, per fidelity; the first makes the optimizer's states."""
+    synthetic_input: bool = False
+    """Random batches in place of the recipe's data, which then need not exist."""
+    snapshot: str | None = None
+    """Folder for PyTorch's own memory snapshot and profiler trace; None for neither."""
+    assumed: Assumed = field(default_factory=Assumed)
+    """With synthetic input, where annotations or features do not exist."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; at least 1 must be timed.")
+        if self.warm_up < 1:
+            raise ValueError(
+                f"warm_up is {self.warm_up}; it must be at least 1, since the first step makes the optimizer's states."
+            )
+
+
+@dataclass(kw_only=True)
+class AtFidelity:
+    """What was measured at one fidelity."""
+
+    fidelity: Fidelity
+    clock: StepClock
+    timeline: Timeline
+    allocator: "AllocatorPeaks | None"
+    """None on a CPU."""
+    transfer_sec: float | None
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.timeline.peak_bytes if self.allocator is None else self.allocator.allocated_bytes
+
+
+def measure_recipe(
+    recipe: Recipe, *, options: ProfileOptions, advance: Callable[[str], None] = lambda note: None
+) -> dict[str, Any]:
+    """One row of memory.json, of kind "measured".
+
+    Args:
+        recipe: a training recipe; its weights are not loaded.
+        options: how to measure.
+        advance: called after every step, with what is being done.
+
+    Raises:
+        ValueError: wrong data or recipe.
+        torch.OutOfMemoryError, MemoryError, RuntimeError: as PyTorch raises where memory is short.
+    """
+    ranks = deepspeed_engine.start_ranks()
+    source = None if options.synthetic_input else open_source(replace(recipe, evaluation=None))
+    shape = _shape_of(source) if source else input_shape(recipe, assumed=options.assumed)
+    seed_model(recipe.seed)
+    module = build_objective(
+        recipe, classes=shape.classes, feature_width=shape.feature_width, with_weights=False
+    ).to(ranks.device)
+    encoder = getattr(module, "encoder", None)
+    precision = recipe_precision(recipe, ranks.device)
+    check_precision(
+        precision,
+        device_type=ranks.device.type,
+        zero_stage=deepspeed_engine.zero_stage(recipe.deepspeed),
+        has_temporal_convolution=encoder is not None and encoder.has_temporal_convolution,
+    )
+    optimizer = build_optimizer(module, recipe.optimizer_config)
+    engine = deepspeed_engine.build_engine(
+        module,
+        optimizer=optimizer,
+        lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0),
+        micro_batch_size=recipe.train.batch_size,
+        gradient_clipping=recipe.train.gradient_clipping,
+        autocast_section=autocast_section(precision),
+        block=recipe.deepspeed,
+    )
+    seed_rank(recipe.seed, ranks.rank)
+    engine.train()
+    found = []
+    for fidelity in dict.fromkeys(shape.schedule.fidelities):
+        batches = (
+            synthetic_batches(recipe, shape, fidelity=fidelity)
+            if source is None
+            else _real_batches(recipe, source, fidelity=fidelity)
+        )
+        found.append(
+            _measure_fidelity(
+                engine, batches, fidelity=fidelity, options=options, device=ranks.device, advance=advance
+            )
+        )
+    if options.snapshot is not None:
+        _write_snapshot(engine, batches, folder=Path(options.snapshot), device=ranks.device)
+    return _row(recipe, found, options=options, shape=shape, source=source, precision=precision)
+
+
+def num_steps(recipe: Recipe, options: ProfileOptions) -> int:
+    """How often `measure_recipe` calls `advance`."""
+    count = 1 if recipe.fidelity is None else len(dict.fromkeys(training_schedule(recipe).fidelities))
+    return count * (options.warm_up + options.steps + 2)
+
+
+def _shape_of(source: Source) -> InputShape:
+    return InputShape(
+        classes=source.annotations.classes,
+        feature_width=source.feature_width,
+        schedule=source.schedule,
+        assumptions=(),
+    )
+
+
+def _real_batches(recipe: Recipe, source: Source, *, fidelity: Fidelity) -> Iterator[WindowBatch]:
+    """Training batches at one fidelity, epoch after epoch."""
+    plan = BatchPlan(
+        num_windows=len(source.training),
+        batch_size=recipe.train.batch_size,
+        schedule=FidelitySchedule(fidelities=(fidelity,)),
+        seed=recipe.seed,
+    )
+    epoch = 0
+    while True:
+        yield from build_loader(source.training, plan.batches(epoch=epoch), workers=recipe.data.workers)
+        epoch += 1
+
+
+def _measure_fidelity(
+    engine: Any,
+    batches: Iterator[WindowBatch],
+    *,
+    fidelity: Fidelity,
+    options: ProfileOptions,
+    device: torch.device,
+    advance: Callable[[str], None],
+) -> AtFidelity:
+    for _ in range(options.warm_up):
+        _step(engine, next(batches), clock=StepClock(device=device))
+        advance(f"{fidelity}, warming up")
+    clock = StepClock(device=device)
+    for _ in range(options.steps):
+        with clock.step():
+            with clock.part("data"):
+                batch = next(batches)
+            _step(engine, batch, clock=clock)
+        advance(f"{fidelity}, timing")
+    transfer_sec = transfer_seconds(batch_tensors(batch), device=device)
+    allocator = _allocator_peaks(engine, batch, device=device)
+    advance(f"{fidelity}, reading the allocator")
+    inputs = batch_tensors(batch) if device.type == "cpu" else []
+    with count_engine(engine, device_type=device.type, inputs=inputs) as count:
+        _step(engine, batch, clock=StepClock(device=device))
+    advance(f"{fidelity}, counting")
+    return AtFidelity(
+        fidelity=fidelity,
+        clock=clock,
+        timeline=replay(count),
+        allocator=allocator,
+        transfer_sec=transfer_sec,
+    )
+
+
+def batch_tensors(batch: WindowBatch) -> list[Tensor]:
+    """What of a batch a step computes with: frames or features, and the mask."""
+    return [tensor for tensor in (batch.frames, batch.features, batch.mask) if tensor is not None]
+
+
+def _step(
+    engine: Any,
+    batch: WindowBatch,
+    *,
+    clock: StepClock,
+    after_phase: Callable[[str], None] = lambda phase: None,
+) -> None:
+    """One training step as the loop takes it."""
+    with clock.part("forward"):
+        losses = engine(batch)
+    after_phase("forward")
+    with clock.part("backward"):
+        engine.backward(losses.total)
+    after_phase("backward")
+    with clock.part("optimizer"):
+        deepspeed_engine.gradient_norm_before_step(engine)
+        deepspeed_engine.step(engine)
+    after_phase("optimizer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocatorPeaks:
+    """What CUDA's caching allocator says of one step."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    """The greatest so far, since blocks stay reserved."""
+    phase_bytes: dict[str, int]
+    """Phase -> peak of allocated bytes in it."""
+
+
+def _allocator_peaks(engine: Any, batch: WindowBatch, *, device: torch.device) -> AllocatorPeaks | None:
+    """Take one step and read the allocator after each phase; None on a CPU, without a step."""
+    if device.type == "cpu":
+        return None
+    reserved = torch.cuda.max_memory_reserved(device)
+    peaks: dict[str, int] = {}
+
+    def read(phase: str) -> None:
+        torch.cuda.synchronize(device)
+        peaks[phase] = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+    torch.cuda.reset_peak_memory_stats(device)
+    _step(engine, batch, clock=StepClock(device=device), after_phase=read)
+    return AllocatorPeaks(allocated_bytes=max(peaks.values()), reserved_bytes=reserved, phase_bytes=peaks)
+
+
+def _row(
+    recipe: Recipe,
+    found: list[AtFidelity],
+    *,
+    options: ProfileOptions,
+    shape: InputShape,
+    source: Source | None,
+    precision: str,
+) -> dict[str, Any]:
+    greatest = max(found, key=lambda each: each.peak_bytes)
+    reserved = [each.allocator.reserved_bytes for each in found if each.allocator is not None]
+    steps = sum(each.clock.num_steps for each in found)
+    seconds = sum(each.clock.seconds for each in found)
+    windows = recipe.train.batch_size * steps
+    snippets = sum(
+        recipe.train.batch_size * each.fidelity.num_snippets * each.clock.num_steps for each in found
+    )
+    parts = _mean_parts(found)
+    by_kind = dict(greatest.timeline.bytes_at_peak)
+    # What the allocator holds beyond the tensors: libraries' workspaces, and the rounding of blocks.
+    by_kind["workspace"] += max(0, greatest.peak_bytes - greatest.timeline.peak_bytes)
+    return {
+        "kind": "measured",
+        "how": COUNTED if greatest.allocator is None else ALLOCATED,
+        "method": method_name(recipe),
+        "input": "synthetic" if options.synthetic_input else "real",
+        "assumptions": list(shape.assumptions),
+        "device": environment()["device"],
+        "world_size": 1,
+        "precision": precision,
+        "batch_size": recipe.train.batch_size,
+        "fidelity": str(greatest.fidelity),
+        "fidelities": [str(each.fidelity) for each in found],
+        "bytes": by_kind,
+        "peak_bytes": sum(by_kind.values()),
+        "peak_phase": greatest.timeline.peak_phase,
+        "phase_peak_bytes": (
+            greatest.timeline.phase_peak_bytes
+            if greatest.allocator is None
+            else greatest.allocator.phase_bytes
+        ),
+        "counted_peak_bytes": greatest.timeline.peak_bytes,
+        "reserved_bytes": max(reserved, default=None),
+        "resident_bytes": resident_bytes(),
+        "snippets_per_sec": snippets / seconds,
+        "windows_per_sec": windows / seconds,
+        "videos_per_sec": _videos_per_sec(recipe, source, windows_per_sec=windows / seconds),
+        "sec_per_step": seconds / steps,
+        "seconds": parts,
+        "transfer_sec": _mean([each.transfer_sec for each in found if each.transfer_sec is not None]),
+        "data_share": None if options.synthetic_input else parts["data"] / (seconds / steps),
+        "steps": steps,
+        "warm_up": options.warm_up,
+        "curve": greatest.timeline.to_plain()["curve"],
+        "versions": package_versions(),
+        "environment": environment(),
+    }
+
+
+def _mean_parts(found: list[AtFidelity]) -> dict[str, float]:
+    """Mean seconds of each part over the steps of all fidelities; each had as many."""
+    each_parts = [each.clock.seconds_per_step() for each in found]
+    return {name: sum(parts[name] for parts in each_parts) / len(found) for name in each_parts[0]}
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _videos_per_sec(recipe: Recipe, source: Source | None, *, windows_per_sec: float) -> float | None:
+    """None for clips, and for sliding windows of videos that are not there."""
+    if recipe.objective.name == "tac":
+        return None
+    if recipe.grid.mode == "rescale":
+        return windows_per_sec
+    if source is None:
+        return None
+    return windows_per_sec * len({window.video for window in source.training.windows}) / len(source.training)
+
+
+def _write_snapshot(
+    engine: Any, batches: Iterator[WindowBatch], *, folder: Path, device: torch.device
+) -> None:
+    """PyTorch's own memory snapshot (CUDA: memory_snapshot.pickle) and profiler trace (trace.json) of one more step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    batch = next(batches)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+        torch.cuda.memory._record_memory_history(max_entries=200_000)
+    with torch.profiler.profile(activities=activities, profile_memory=True, record_shapes=True) as profiler:
+        _step(engine, batch, clock=StepClock(device=device))
+    profiler.export_chrome_trace(str(folder / "trace.json"))
+    if device.type == "cuda":
+        torch.cuda.memory._dump_snapshot(str(folder / "memory_snapshot.pickle"))
+        torch.cuda.memory._record_memory_history(enabled=None)
