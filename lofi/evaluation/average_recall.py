@@ -16,7 +16,7 @@ Shapes: M instances, N predictions, T thresholds, P numbers of proposals, K clas
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,7 @@ def average_recall(
     *,
     tious: Sequence[float] = RECALL_TIOUS,
     max_proposals: int = 100,
+    instances: np.ndarray | None = None,
 ) -> AverageRecall:
     """AR at 1 ... `max_proposals` proposals per video.
 
@@ -61,9 +62,12 @@ def average_recall(
         predictions: N proposals in any order; labels are not looked at.
         tious: T thresholds that recall is averaged over; a tIoU equal to one covers.
         max_proposals: P, the largest average number of proposals per video.
+        instances: rows of `truth` that take part, such as `Matching.instances` under OpenTAD's rules; all by default, as
+            the toolkit has it.
     """
     if max_proposals < 1:
         raise ValueError(f"max_proposals is {max_proposals}; it must be at least 1.")
+    truth = _only(truth, instances)
     video = indices_in(predictions.videos, truth.videos)[predictions.video]
     instances_V = np.bincount(truth.video, minlength=len(truth.videos))
     inside = np.flatnonzero(video >= 0)
@@ -111,6 +115,7 @@ def recall_at_kx(
     *,
     tious: Sequence[float],
     multiples: Sequence[int] = (1, 5),
+    instances: np.ndarray | None = None,
 ) -> np.ndarray:
     """Recall of the k x n best predictions of every class in every video, n being its instances there.
 
@@ -120,10 +125,13 @@ def recall_at_kx(
             cover anything.
         tious: T thresholds; a tIoU equal to one covers.
         multiples: X values of k.
+        instances: rows of `truth` that take part, all by default. Both references drop duplicates and instances of no
+            length; `Matching.instances` under OpenTAD's rules does as well.
 
     Returns:
         (T, X) mean over the classes that have an instance.
     """
+    truth = _only(truth, instances)
     num_classes = len(truth.classes)
     label = indices_in(predictions.labels, truth.classes)[predictions.label]
     video = indices_in(predictions.videos, truth.videos)[predictions.video]
@@ -151,6 +159,13 @@ def recall_at_kx(
             covered_K = np.bincount(truth.label, weights=covered, minlength=num_classes)
             recall_TX[row, column] = (covered_K[instances_K > 0] / instances_K[instances_K > 0]).mean()
     return recall_TX
+
+
+def _only(truth: GroundTruth, instances: np.ndarray | None) -> GroundTruth:
+    if instances is None:
+        return truth
+    columns = {name: getattr(truth, name)[instances] for name in ("video", "label", "start", "end")}
+    return replace(truth, **columns)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from lofi.evaluation.characteristics import ACTIVITYNET_BORDERS, Borders
+from lofi.evaluation.characteristics import ACTIVITYNET_BORDERS, Borders, fitting_borders
 from lofi.evaluation.error_analysis import ErrorAnalysis, analyze_errors
 from lofi.evaluation.false_positives import TYPES, nearest_instances, types_at
 from lofi.evaluation.matching import match_predictions
@@ -163,6 +163,25 @@ def test_buckets_hold_what_their_borders_say() -> None:
     assert out.missed == 0.5
     assert [each.name for each in out.buckets["length"]] == ["XS", "S", "M", "L", "XL"]
     assert (out.buckets["length"][1].above, out.buckets["length"][1].up_to) == (30.0, 60.0)
+
+
+def test_fitting_borders_part_the_instances_into_fifths() -> None:
+    lengths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    rows = [instance(20 * place, 20 * place + length) for place, length in enumerate(lengths)]
+    truth = GroundTruth.of(
+        {"p": rows[:5], "q": rows[5:]}, classes=["a"], durations_sec={"p": 100.0, "q": 250.0}
+    )
+    borders = fitting_borders(truth)
+    assert borders.length == (3.0, 5.0, 7.0, 9.0)
+    assert borders.num_instances == (5.0, 6.0)
+    assert borders.coverage == (0.024, 0.03, 0.036, 0.04)
+    unknown = GroundTruth.of({"p": rows}, classes=["a"])
+    assert fitting_borders(unknown).coverage == ()
+
+
+def test_borders_that_do_not_ascend_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"borders of length are \[3, 2\]; they must ascend"):
+        Borders(coverage=(), length=(3, 2), num_instances=())
 
 
 def test_an_instance_that_is_found_after_too_many_false_positives_is_missed() -> None:
