@@ -19,8 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-WEIGHTS_FILE = "weights.safetensors"
-TORCHVISION_PREFIX = "torchvision:"
+from lofi.encoders.weight_files import TORCHVISION_PREFIX, find_weights
 
 Renames = tuple[tuple[str, str], ...]
 """Patterns and replacements of `re.sub`, applied to a key one after another."""
@@ -150,30 +149,6 @@ def load_encoder_weights(encoder: nn.Module, source: str | Path) -> WeightsRepor
     return WeightsReport(
         source=where, family=family.name, loaded=tuple(renamed), dropped=dropped, missing=missing
     )
-
-
-def find_weights(source: str | Path) -> Path:
-    """The file that a path stands for: itself, a checkpoint's weights, or those of a run's newest checkpoint."""
-    path = Path(source)
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise ValueError(
-            f"encoder.weights: {path} does not exist; it must be a file, a run directory or {TORCHVISION_PREFIX}NAME."
-        )
-    if (path / WEIGHTS_FILE).is_file():
-        return path / WEIGHTS_FILE
-    steps = [
-        (int(match.group(1)), folder / WEIGHTS_FILE)
-        for folder in (path / "checkpoints").glob("step_*")
-        if (match := re.fullmatch(r"step_(\d+)", folder.name)) and (folder / WEIGHTS_FILE).is_file()
-    ]
-    if not steps:
-        raise ValueError(
-            f"encoder.weights: the directory {path} has no {WEIGHTS_FILE}, neither directly nor in "
-            f"checkpoints/step_*/; has its run saved a checkpoint?"
-        )
-    return max(steps)[1]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

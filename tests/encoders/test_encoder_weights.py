@@ -1,5 +1,6 @@
 """Weights of our own runs and of every public family, from state dicts with the original names and shapes."""
 
+import json
 import re
 
 import pytest
@@ -162,6 +163,26 @@ def test_a_run_directory_gives_its_newest_checkpoint(tmp_path):
     assert equal_states(encoders[1000], target)
     load_encoder_weights(target, tmp_path / "run/checkpoints/step_000200")
     assert equal_states(encoders[200], target)
+
+
+@pytest.mark.parametrize(("weights", "step"), [("best", 200), ("newest", 1000)])
+def test_a_run_directory_gives_its_best_checkpoint_where_its_recipe_says_so(weights, step, tmp_path):
+    for number in (90, 200, 1000):
+        export(Tiny(channels=SMALL), tmp_path / f"run/checkpoints/step_{number:06d}/weights.safetensors")
+    best = tmp_path / "run/checkpoints/best.json"
+    best.write_text(json.dumps({"checkpoint": "step_000200", "weights": weights}))
+    assert find_weights(tmp_path / "run") == best.with_name(f"step_{step:06d}") / "weights.safetensors"
+
+
+def test_a_best_checkpoint_that_is_gone_or_cannot_be_read_is_an_error(tmp_path):
+    export(Tiny(channels=SMALL), tmp_path / "run/checkpoints/step_000090/weights.safetensors")
+    best = tmp_path / "run/checkpoints/best.json"
+    best.write_text(json.dumps({"checkpoint": "step_000200", "weights": "best"}))
+    with pytest.raises(ValueError, match=r"best\.json names step_000200, which has no weights\.safetensors"):
+        find_weights(tmp_path / "run")
+    best.write_text("{}")
+    with pytest.raises(ValueError, match=r"best\.json cannot be read"):
+        find_weights(tmp_path / "run")
 
 
 def test_weights_beside_the_checkpoints_come_first(tmp_path):
