@@ -71,6 +71,19 @@ def test_further_keys_whole_numbers_and_a_missing_external_data_are_read_fast(
     assert found.by_video() == {"v": [Detection(start_sec=1.0, end_sec=3.0, label="a", score=1.0)], "w": []}
 
 
+def test_every_bit_of_a_number_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = np.random.default_rng(3).integers(0, 2**64, size=3000, dtype=np.uint64)
+    numbers = bits.view(np.float64)
+    scores = [*numbers[np.isfinite(numbers)].tolist(), 5e-324, 1.7976931348623157e308, -0.0, 0.1 + 0.2]
+    rows = [{"segment": [score / 3, score / 7], "label": "a", "score": score} for score in scores]
+    path = write(tmp_path / "p.json", {"v": rows})
+    forbid_careful_reading(monkeypatch)
+    found = read_predictions(path)
+    assert found.score.tolist() == scores
+    assert found.start.tolist() == [score / 3 for score in scores]
+    assert found.end.tolist() == [score / 7 for score in scores]
+
+
 def test_no_predictions_are_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forbid_careful_reading(monkeypatch)
     found = read_predictions(write(tmp_path / "p.json", {}))
