@@ -134,20 +134,16 @@ def nearest_instances(
     by_video = matching.instances[np.argsort(truth.video[matching.instances], kind="stable")]
     count_V = np.bincount(truth.video[by_video], minlength=len(matching.videos))
     first_V = np.cumsum(count_V) - count_V
-    start, end = predictions.start[matching.rows], predictions.end[matching.rows]
-    if matching.protocol.union == "hull":
-        start, end = np.minimum(start, end), np.maximum(start, end)
     label = matching.label
     best = np.zeros(len(matching.rows))
     has_same_label = np.zeros(len(matching.rows), dtype=bool)
     for block in pair_blocks(count_V[matching.video]):
         instance = by_video[first_V[matching.video[block.owner]] + block.rank]
-        tiou = paired_tiou(
-            start[block.owner],
-            end[block.owner],
-            other_start=truth.start[instance],
-            other_end=truth.end[instance],
-        )
+        row = matching.rows[block.owner]
+        start, end = predictions.start[row], predictions.end[row]
+        if matching.protocol.union == "hull":
+            start, end = np.minimum(start, end), np.maximum(start, end)
+        tiou = paired_tiou(start, end, other_start=truth.start[instance], other_end=truth.end[instance])
         best[block.owners] = np.maximum.reduceat(tiou, block.begin)
         tiou[truth.label[instance] != label[block.owner]] = -1.0
         has_same_label[block.owners] = np.maximum.reduceat(tiou, block.begin) == best[block.owners]
@@ -160,8 +156,8 @@ def types_at(
     """Type of every prediction at one threshold: (N,) int8 codes of `TYPES`, or LEFT_OUT."""
     threshold = matching.tious[tiou_index]
     reaches = nearest.tiou > threshold if matching.protocol.is_strict else nearest.tiou >= threshold
-    near = np.where(reaches, 1, 3) + ~nearest.has_same_label
-    types = np.where(reaches | (nearest.tiou >= low_tiou), near, 5).astype(np.int8)
+    near = np.where(reaches, np.int8(1), np.int8(3)) + ~nearest.has_same_label
+    types = np.where(reaches | (nearest.tiou >= low_tiou), near, np.int8(5))
     types[matching.is_ambiguous] = LEFT_OUT
     types[
         matching.hit_position[matching.first_hit_T1[tiou_index] : matching.first_hit_T1[tiou_index + 1]]
@@ -170,11 +166,12 @@ def types_at(
 
 
 def bands(matching: Matching) -> np.ndarray:
-    """Band of every prediction: (N,) int64, place in its class // instances of the class; -1 for a class without any."""
-    sizes_K = np.diff(matching.first_K1)
-    place = np.arange(len(matching.rows)) - np.repeat(matching.first_K1[:-1], sizes_K)
-    instances = np.repeat(matching.num_instances_K, sizes_K)
-    return np.where(instances > 0, place // np.maximum(instances, 1), -1)
+    """Band of every prediction: (N,) int32, place in its class // instances of the class; -1 for a class without any."""
+    band = np.full(len(matching.rows), -1, dtype=np.int32)
+    for label in np.flatnonzero(matching.num_instances_K):
+        first, last = matching.first_K1[label : label + 2]
+        band[first:last] = np.arange(last - first) // matching.num_instances_K[label]
+    return band
 
 
 def _shares(counts_BTE: np.ndarray) -> np.ndarray:

@@ -48,7 +48,8 @@ class PartialHits:
         positions = positions[counts[positions]]
         first_hit_K1 = np.searchsorted(positions, matching.first_K1)
         hits_K = np.diff(first_hit_K1)
-        before = np.concatenate([[0], np.cumsum(counts)])
+        before = np.zeros(len(counts) + 1, dtype=np.int32)
+        np.cumsum(counts, out=before[1:])
         hits = np.arange(1, len(positions) + 1) - np.repeat(first_hit_K1[:-1], hits_K)
         rank = before[positions + 1] - np.repeat(before[matching.first_K1[:-1]], hits_K)
         return PartialHits(positions=positions, first_hit_K1=first_hit_K1, hits=hits, misses=rank - hits)
