@@ -20,6 +20,7 @@ plain, of all predictions, so that it adds to the mAP that is reported; and norm
 Shapes: N predictions of a `Matching`, T thresholds, E = 6 types (`TYPES`), B bands, K classes.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,39 +82,33 @@ def analyze_false_positives(
     band = bands(matching)
     is_best = (band >= 0) & (band < NUM_BANDS)
     per_class = mean_instances_per_class(matching)
-    num_tious = len(matching.tious)
-    counts_BTE = np.zeros((NUM_BANDS, num_tious, len(TYPES)), dtype=np.int64)
-    # Row e is without the errors of type e; row 0 is without nothing, the last row without any.
-    plain_ET = np.zeros((len(TYPES) + 1, num_tious))
-    normalized_ET = np.zeros((len(TYPES), num_tious))
-    for column in range(num_tious):
+    counts_BTE = np.zeros((NUM_BANDS, len(matching.tious), len(TYPES)), dtype=np.int64)
+    plain: dict[str, list[float]] = defaultdict(list)
+    normalized: dict[str, list[float]] = defaultdict(list)
+    for column in range(len(matching.tious)):
         types = types_at(column, matching=matching, nearest=nearest, low_tiou=low_tiou)
-        counted = is_best & (types != LEFT_OUT)
-        cells = np.bincount(band[counted] * len(TYPES) + types[counted], minlength=NUM_BANDS * len(TYPES))
+        counts = types != LEFT_OUT
+        banded = is_best & counts
+        cells = np.bincount(band[banded] * len(TYPES) + types[banded], minlength=NUM_BANDS * len(TYPES))
         counts_BTE[:, column] = cells.reshape(NUM_BANDS, len(TYPES))
-        for code in range(len(TYPES) + 1):
-            counts = types == 0
-            if code < len(TYPES):
-                counts = (types != LEFT_OUT) & ((types != code) | (code == 0))
-                best = PartialHits.at(column, matching=matching, counts=counts & is_best)
-                normalized_ET[code, column] = best.mean_average_precision(
-                    best.normalized_precision(matching.num_instances_K, per_class=per_class),
-                    num_instances_K=matching.num_instances_K,
-                )
-            left = PartialHits.at(column, matching=matching, counts=counts)
-            plain_ET[code, column] = left.mean_average_precision(
-                left.precision(),
-                num_instances_K=matching.num_instances_K,
-                is_interpolated=matching.protocol.is_interpolated,
+        for removed in ("nothing", *TYPES[1:], "every error"):
+            left = types == 0 if removed == "every error" else counts
+            if removed in TYPES:
+                left = counts & (types != TYPES.index(removed))
+            hits = PartialHits.at(column, matching=matching, counts=left)
+            plain[removed].append(
+                hits.plain_map(matching.num_instances_K, is_interpolated=matching.protocol.is_interpolated)
             )
-    plain, normalized = plain_ET.mean(axis=1), normalized_ET.mean(axis=1)
+            hits = PartialHits.at(column, matching=matching, counts=left & is_best)
+            normalized[removed].append(hits.normalized_map(matching.num_instances_K, per_class=per_class))
+    average_map, average_map_n = float(np.mean(plain["nothing"])), float(np.mean(normalized["nothing"]))
     return FalsePositives(
         counts_BTE=counts_BTE,
-        average_map=float(plain[0]),
-        gains={name: float(plain[code] - plain[0]) for code, name in enumerate(TYPES) if code},
-        gain_of_all=float(plain[-1] - plain[0]),
-        average_map_n=float(normalized[0]),
-        gains_n={name: float(normalized[code] - normalized[0]) for code, name in enumerate(TYPES) if code},
+        average_map=average_map,
+        gains={name: float(np.mean(plain[name])) - average_map for name in TYPES[1:]},
+        gain_of_all=float(np.mean(plain["every error"])) - average_map,
+        average_map_n=average_map_n,
+        gains_n={name: float(np.mean(normalized[name])) - average_map_n for name in TYPES[1:]},
     )
 
 

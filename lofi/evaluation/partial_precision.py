@@ -54,24 +54,27 @@ class PartialHits:
         rank = before[positions + 1] - np.repeat(before[matching.first_K1[:-1]], hits_K)
         return PartialHits(positions=positions, first_hit_K1=first_hit_K1, hits=hits, misses=rank - hits)
 
-    def precision(self) -> np.ndarray:
-        """(H,) precision at each hit."""
-        return self.hits / (self.hits + self.misses)
-
     def normalized_precision(self, num_instances_K: np.ndarray, *, per_class: float) -> np.ndarray:
-        """(H,) normalised precision at each hit; `per_class` is N, the mean number of instances per class."""
+        """(H,) normalised precision at each hit.
+
+        Args:
+            num_instances_K: (K,) instances to be found.
+            per_class: N, see `mean_instances_per_class`.
+        """
         recall = self.hits / np.repeat(num_instances_K, np.diff(self.first_hit_K1))
         return recall * per_class / (recall * per_class + self.misses)
 
-    def mean_average_precision(
-        self, precision: np.ndarray, *, num_instances_K: np.ndarray, is_interpolated: bool = True
-    ) -> float:
-        """Mean over the classes that have an instance; NaN if none has.
+    def plain_map(self, num_instances_K: np.ndarray, *, is_interpolated: bool) -> float:
+        """mAP over the classes that have one of these instances; NaN if none has."""
+        precision = self.hits / (self.hits + self.misses)
+        return self._mean(precision, num_instances_K, is_interpolated=is_interpolated)
 
-        Args:
-            precision: (H,) at each hit.
-            num_instances_K: (K,) instances to be found.
-        """
+    def normalized_map(self, num_instances_K: np.ndarray, *, per_class: float) -> float:
+        """mAP_N over the classes that have one of these instances; NaN if none has."""
+        precision = self.normalized_precision(num_instances_K, per_class=per_class)
+        return self._mean(precision, num_instances_K, is_interpolated=True)
+
+    def _mean(self, precision: np.ndarray, num_instances_K: np.ndarray, *, is_interpolated: bool) -> float:
         if not num_instances_K.any():
             return float("nan")
         ap_K = np.zeros(len(num_instances_K))

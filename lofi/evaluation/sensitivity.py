@@ -107,19 +107,8 @@ def _scores_of_bucket(
     plain, normalized = [], []
     for column in range(len(matching.tious)):
         hits = PartialHits.at(column, matching=matching, counts=stays & _counts(matching, tiou_index=column))
-        plain.append(
-            hits.mean_average_precision(
-                hits.precision(),
-                num_instances_K=num_instances_K,
-                is_interpolated=matching.protocol.is_interpolated,
-            )
-        )
-        normalized.append(
-            hits.mean_average_precision(
-                hits.normalized_precision(num_instances_K, per_class=per_class),
-                num_instances_K=num_instances_K,
-            )
-        )
+        plain.append(hits.plain_map(num_instances_K, is_interpolated=matching.protocol.is_interpolated))
+        normalized.append(hits.normalized_map(num_instances_K, per_class=per_class))
     return float(np.mean(plain)), float(np.mean(normalized))
 
 
