@@ -51,6 +51,10 @@ class Matching:
     """(T + 1,) int64: threshold t has hits first_hit_T1[t] to first_hit_T1[t + 1], the last excluded."""
     instances: np.ndarray
     """(M,) int32, rows of `GroundTruth` that take part, ascending."""
+    instance_label: np.ndarray
+    """(M,) int32, index of `classes`, of those."""
+    instance_video: np.ndarray
+    """(M,) int32, index of `videos`, of those."""
     num_instances_K: np.ndarray
     """(K,) int64, of those."""
     num_duplicates: int
@@ -166,6 +170,8 @@ def match_predictions(
         hit_instance=np.concatenate([instance for _, instance in hits]),
         first_hit_T1=np.concatenate([[0], np.cumsum([len(position) for position, _ in hits])]),
         instances=instances,
+        instance_label=truth.label[instances],
+        instance_video=truth.video[instances],
         num_instances_K=num_instances_K,
         num_duplicates=int(is_duplicate.sum()),
         num_zero_length=int(is_empty.sum()),

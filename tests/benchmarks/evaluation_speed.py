@@ -148,14 +148,17 @@ def measure(what: str, *, folder: Path, case: Case) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     start = time.perf_counter()
+    from lofi.data.annotations import read_annotations
     from lofi.evaluation.average_recall import average_recall
     from lofi.evaluation.mean_average_precision import mean_average_precision
     from lofi.evaluation.predictions import read_predictions
-    from lofi.stages.score import read_truth
+    from lofi.evaluation.tables import GroundTruth
 
     imported, cpu = time.perf_counter(), time.process_time()
     resident = peak_resident_bytes()
-    truth = read_truth(folder / "annotations.json", subset=case.subset)
+    annotated = read_annotations(folder / "annotations.json", as_published=True)
+    videos = {video.name: video.segments for video in annotated.subset(case.subset)}
+    truth = GroundTruth.of(videos, classes=annotated.classes)
     with_truth = time.perf_counter()
     predictions = read_predictions(folder / "predictions.json")
     loaded = time.perf_counter()
