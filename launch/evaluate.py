@@ -1,12 +1,16 @@
-"""Evaluate a prediction file against an annotation file, or a run: mAP, AR, and why.
+"""Evaluate a prediction file against an annotation file, or a run: mAP, recall, and why.
 
     python launch/evaluate.py --annotations annotations.json --predictions predictions.json --subset validation
     python launch/evaluate.py --annotations A.json --predictions P.json --subset test --tious 0.3:0.7:0.1 --output results.json
-    python launch/evaluate.py --annotations A.json --predictions P.json --subset test --protocol opentad --plots plots/
+    python launch/evaluate.py --annotations A.json --predictions P.json --dataset thumos14 --plots plots/ --errors --bootstrap
+    python launch/evaluate.py --annotations A.json --predictions P.json --dataset thumos14 --against baseline.json
+    python launch/evaluate.py --annotations A.json --predictions P.json --dataset thumos14 --protocol thumos14 --ambiguous Ambiguous_test.txt
     python launch/evaluate.py runs/frozen_tiny_actionformer
-    python launch/evaluate.py runs/frozen_tiny_actionformer --no-predict --tious 0.3:0.7:0.1 --plots plots/
+    python launch/evaluate.py runs/frozen_tiny_actionformer --no-predict --plots plots/ --against runs/other/predictions.json
 
-A run's validation subset is predicted anew; --no-predict scores the predictions.json that is there.
+Both files are in ActivityNet's JSON form. A run's validation subset is predicted anew and its predictions.json and
+results.json are written; --no-predict scores the predictions.json that is there. Options that change what is computed change
+what is printed and written by --output and --plots; a run's own results.json always holds its recipe's.
 """
 
 import argparse
@@ -14,75 +18,50 @@ import sys
 from pathlib import Path
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", nargs="?", type=Path, help="a run directory, instead of the three files below")
-    parser.add_argument("--annotations", type=Path, help="annotations in ActivityNet's JSON form")
-    parser.add_argument("--predictions", type=Path, help="predictions in ActivityNet's JSON form")
-    parser.add_argument("--subset", help="subset of the annotations, such as validation")
-    parser.add_argument(
-        "--tious",
-        help="first:last:step or a list, such as 0.3:0.7:0.1 or 0.5,0.75,0.95 (default 0.5:0.95:0.05)",
-    )
-    parser.add_argument(
-        "--protocol",
-        default="default",
-        help="whose rules: default, activitynet, opentad or thumos14 (see lofi/evaluation/protocols.py)",
-    )
-    parser.add_argument("--output", type=Path, help="where to write results.json")
-    parser.add_argument(
-        "--plots", type=Path, help="folder for the figures, a page with all of them, and their numbers"
-    )
-    parser.add_argument(
-        "--no-predict", action="store_true", help="of a run: score its predictions.json as it is"
-    )
-    parser.add_argument(
-        "--weights",
-        choices=("newest", "best"),
-        help="of a run: the checkpoint to predict with (default: its recipe's)",
-    )
-    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
-    return parser
-
-
 def main() -> None:
     parser = build_parser()
     arguments = parser.parse_args()
-    files = (arguments.annotations, arguments.predictions, arguments.subset)
-    if arguments.run is None and None in files:
-        parser.error("name a run directory, or all of --annotations, --predictions and --subset")
-    if arguments.run is not None and any(files):
-        parser.error("a run directory says its own annotations, predictions and subset")
-    if arguments.no_predict and arguments.run is None:
-        parser.error("--no-predict goes with a run directory; files are never predicted")
-
-    if arguments.weights is not None and (arguments.run is None or arguments.no_predict):
-        parser.error("--weights goes with a run directory that is predicted anew")
+    check_arguments(parser, arguments)
 
     from lofi.command import run_command
-    from lofi.evaluation.mean_average_precision import ACTIVITYNET_TIOUS, parse_tious
+    from lofi.evaluation.dataset_rules import CUSTOM_RULES
+    from lofi.evaluation.mean_average_precision import parse_tious
     from lofi.evaluation.results import write_results
     from lofi.progress import is_main_rank, say
     from lofi.report.evaluation_tables import print_evaluation
-    from lofi.stages.score import Scoring, score_files
+    from lofi.stages.score import Scoring
+    from lofi.stages.score_files import Sources, rules_named, score_files
 
     def evaluate() -> None:
-        annotations, predictions, subset = files
-        tious = list(ACTIVITYNET_TIOUS)
+        rules = rules_named(arguments.dataset) if arguments.dataset else CUSTOM_RULES
+        tious = parse_tious(arguments.tious) if arguments.tious else list(rules.tious)
+        scoring = Scoring(
+            tious=tious,
+            rules=rules,
+            protocol=arguments.protocol,
+            errors=arguments.errors,
+            curves=arguments.plots is not None,
+            bootstrap=arguments.bootstrap,
+            seed=arguments.seed,
+        )
+        sources = Sources(
+            annotations=arguments.annotations or Path(),
+            predictions=arguments.predictions or Path(),
+            subset=arguments.subset,
+            ambiguous=arguments.ambiguous,
+            exclude=arguments.exclude,
+            against=arguments.against,
+        )
         if arguments.run is not None:
-            from lofi.stages.score_run import predicted_run  # brings torch, which files do not need
+            from lofi.stages.score_run import predicted_run, with_run  # brings torch, which files do not need
 
             run = predicted_run(arguments.run, predict=not arguments.no_predict, weights=arguments.weights)
-            annotations, predictions, subset, tious = run.annotations, run.predictions, run.subset, run.tious
+            keeps_tious = arguments.tious is not None or arguments.dataset is not None
+            sources, scoring = with_run(run, sources=sources, scoring=scoring, keeps_tious=keeps_tious)
         if not is_main_rank():
             return
-        scoring = Scoring(
-            tious=parse_tious(arguments.tious) if arguments.tious else tious, protocol=arguments.protocol
-        )
-        scored = score_files(annotations=annotations, predictions=predictions, subset=subset, scoring=scoring)
-        print_evaluation(scored.results.to_plain())
+        scored = score_files(sources, scoring=scoring)
+        print_evaluation(scored.results.to_plain(), notes=scored.notes)
         if arguments.output is not None:
             write_results(arguments.output, scored.results)
             say(f"results: {arguments.output}")
@@ -93,6 +72,92 @@ def main() -> None:
     from lofi.engine.deepspeed_engine import end_process
 
     end_process(code)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", nargs="?", type=Path, help="a run directory, instead of the two files")
+    what = parser.add_argument_group("what is scored")
+    what.add_argument("--annotations", type=Path, metavar="JSON", help="annotations")
+    what.add_argument("--predictions", type=Path, metavar="JSON", help="predictions")
+    what.add_argument(
+        "--subset", help="subset of the annotations, such as validation (default: the dataset's)"
+    )
+    what.add_argument(
+        "--exclude", type=Path, metavar="FILE", help="names of videos to leave out, one per line or JSON"
+    )
+    what.add_argument(
+        "--ambiguous",
+        type=Path,
+        metavar="FILE",
+        help="lines VIDEO START END: stretches that count neither way",
+    )
+    how = parser.add_argument_group("how it is scored")
+    how.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="its thresholds, subset and rules: thumos14, activitynet13, multithumos, epic_kitchens100, hacs, ... "
+        "(an option given beside it wins)",
+    )
+    how.add_argument(
+        "--tious", help="first:last:step or a list: 0.3:0.7:0.1, 0.5,0.75,0.95 (default 0.5:0.95:0.05)"
+    )
+    how.add_argument(
+        "--protocol",
+        default="default",
+        metavar="NAME",
+        help="default, activitynet, opentad or thumos14: whose rules where evaluators differ",
+    )
+    more = parser.add_argument_group("what else is computed")
+    more.add_argument(
+        "--errors", action="store_true", help="analyse errors: types, what each costs, what is missed"
+    )
+    more.add_argument(
+        "--bootstrap",
+        type=int,
+        nargs="?",
+        const=1000,
+        default=0,
+        metavar="N",
+        help="interval of average mAP by N resamples of the videos (1000)",
+    )
+    more.add_argument(
+        "--against", type=Path, metavar="JSON", help="other predictions: difference and paired test"
+    )
+    more.add_argument("--seed", type=int, default=0, help="of the resampling (default 0)")
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--output", type=Path, metavar="JSON", help="results.json")
+    out.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="a page with figures, the figures, and their numbers"
+    )
+    of_run = parser.add_argument_group("of a run directory")
+    of_run.add_argument("--no-predict", action="store_true", help="score its predictions.json as it is")
+    of_run.add_argument(
+        "--weights",
+        choices=("newest", "best"),
+        help="checkpoint to predict with (default: what its recipe says)",
+    )
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+    return parser
+
+
+def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuse what does not go together."""
+    if arguments.run is not None:
+        if arguments.annotations or arguments.predictions or arguments.subset:
+            parser.error("a run directory says its own annotations, predictions and subset")
+    elif None in (arguments.annotations, arguments.predictions) or not (
+        arguments.subset or arguments.dataset
+    ):
+        parser.error(
+            "name a run directory, or --annotations, --predictions and --subset (or a --dataset that says the subset)"
+        )
+    if arguments.no_predict and arguments.run is None:
+        parser.error("--no-predict goes with a run directory; files are never predicted")
+    if arguments.weights is not None and (arguments.run is None or arguments.no_predict):
+        parser.error("--weights goes with a run directory that is predicted anew")
 
 
 if __name__ == "__main__":

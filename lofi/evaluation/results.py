@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 
 from lofi.evaluation.average_recall import AverageRecall
+from lofi.evaluation.bootstrap import BootstrapMap, Interval, PairedBootstrap
 from lofi.evaluation.mean_average_precision import MeanAveragePrecision, tiou_key
 from lofi.files import write_json
 
 RECALL_AT = (1, 5, 10, 100)
 """Average numbers of proposals per video that AR is given at."""
+RECALL_AT_MORE = (1, 5, 10, 50, 100, 200, 500, 1000)
+"""Where AR goes beyond 100 proposals, as for THUMOS14."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +35,9 @@ class Results:
     """tIoU threshold, two digits -> mAP."""
     average_mAP: float
     AR: dict[str, float]
-    """Average number of proposals per video -> average recall over tIoU 0.50 to 0.95."""
+    """Average number of proposals per video -> average recall over the tIoUs of AR_at_tIoU (0.50 to 0.95)."""
     AUC: float
-    """Area under AR over 1 to 100 proposals."""
+    """Area under AR over 1 to 100 proposals (1000 by the rules of THUMOS14)."""
     counts: dict[str, int] = field(default_factory=dict)
     """videos, instances, classes, predictions; of the predictions unknown_labels, outside (in videos that the subset does
     not have), reversed, zero_length; of the videos missing_videos (without a prediction); of the instances
@@ -51,9 +54,9 @@ class Results:
     source: dict[str, str] = field(default_factory=dict)
     """annotations, predictions, subset, dataset: what was read."""
     bootstrap: dict[str, Any] | None = None
-    """Interval of average_mAP over videos: low, high, confidence, samples, seed."""
+    """Of resampled videos: [low, high] of average_mAP and of mAP by tIoU, confidence, samples, seed."""
     against: dict[str, Any] | None = None
-    """Another prediction file on the same resamples: predictions, average_mAP, mAP, difference, low, high, p_value, ..."""
+    """The paired test against another file: its average_mAP and mAP, the difference with its interval, p_value, ..."""
     errors: dict[str, Any] | None = None
     """The error analysis, as `ErrorAnalysis.to_plain` gives it."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -84,10 +87,12 @@ def make_results(
         versions: of the packages that the numbers depend on.
     """
     tious = mean_ap.tious
+    most = len(recall.recall)
+    budgets = [count for count in (RECALL_AT_MORE if most > max(RECALL_AT) else RECALL_AT) if count <= most]
     return Results(
         mAP=_by_tiou(tious, mean_ap.map_T),
         average_mAP=mean_ap.average,
-        AR={str(proposals): recall.at(proposals) for proposals in RECALL_AT},
+        AR={str(proposals): recall.at(proposals) for proposals in budgets},
         AUC=recall.auc,
         counts={
             "predictions": mean_ap.num_predictions,
@@ -106,7 +111,7 @@ def make_results(
         },
         instances=dict(instances or {}),
         AR_at_tIoU={
-            tiou_key(tiou): {str(proposals): float(recall_P[proposals - 1]) for proposals in RECALL_AT}
+            tiou_key(tiou): {str(proposals): float(recall_P[proposals - 1]) for proposals in budgets}
             for tiou, recall_P in zip(recall.tious, recall.recall_TP, strict=True)
         },
         recall_at_kx={str(k): _by_tiou(tious, recall_T) for k, recall_T in (recall_at_kx or {}).items()},
@@ -131,6 +136,42 @@ def read_results(path: str | Path) -> Results:
             raise ValueError(f'{path}: the key "{key}" is missing; is it a results.json?')
     known = {each.name for each in fields(Results)}
     return Results(**{key: value for key, value in content.items() if key in known})
+
+
+def bootstrap_to_plain(found: BootstrapMap) -> dict[str, Any]:
+    """Intervals as JSON: [low, high] of average_mAP and of mAP per tIoU."""
+    return {
+        "average_mAP": _ends(found.average),
+        "mAP": _ends_by_tiou(found.tious, found.per_tiou),
+        "confidence": found.confidence,
+        "samples": found.samples,
+        "seed": found.seed,
+    }
+
+
+def comparison_to_plain(found: PairedBootstrap, *, predictions: str) -> dict[str, Any]:
+    """A paired test as JSON: these results (the second of the pair) less those of `predictions` (the first)."""
+    other = found.first
+    return {
+        "predictions": predictions,
+        "average_mAP": other.average.value,
+        "mAP": {tiou_key(tiou): each.value for tiou, each in zip(other.tious, other.per_tiou, strict=True)},
+        "difference": found.difference.value,
+        "interval": _ends(found.difference),
+        "intervals": _ends_by_tiou(other.tious, found.difference_per_tiou),
+        "p_value": found.p_value,
+        "confidence": other.confidence,
+        "samples": other.samples,
+        "seed": other.seed,
+    }
+
+
+def _ends(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]
+
+
+def _ends_by_tiou(tious: Sequence[float], intervals: Sequence[Interval]) -> dict[str, list[float]]:
+    return {tiou_key(tiou): _ends(each) for tiou, each in zip(tious, intervals, strict=True)}
 
 
 def _by_tiou(tious: Sequence[float], values: np.ndarray) -> dict[str, float]:

@@ -59,12 +59,13 @@ def comparison_sentence(against: Mapping[str, Any]) -> str:
     if against["p_value"] >= 1 and difference == 0:
         return f"No difference from {other}: the average mAP is the same."
     side = "above" if difference > 0 else "below"
+    low, high = against["interval"]
     numbers = (
         f"{abs(100 * difference):.2f} points {side} {other} in average mAP "
-        f"({100 * against['confidence']:.0f} % interval {100 * against['low']:+.2f} to {100 * against['high']:+.2f}, "
+        f"({100 * against['confidence']:.0f} % interval {100 * low:+.2f} to {100 * high:+.2f}, "
         f"p {p_text(against['p_value'])}, {against['samples']:,} paired bootstrap samples of the videos)."
     )
-    if against["low"] <= 0 <= against["high"]:
+    if low <= 0 <= high or against["p_value"] >= 1 - against["confidence"]:
         return f"{numbers} A difference of this size can come from the choice of test videos alone."
     return (
         f"{numbers} The choice of test videos does not explain it; other training seeds might, and this test says "
@@ -74,22 +75,22 @@ def comparison_sentence(against: Mapping[str, Any]) -> str:
 
 def error_rows(errors: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header, and a row per type of prediction: its share of the G and of the 10 G best, and what mAP gains without it."""
-    shares = errors["false_positives"]["best_shares"]
-    num_bands = len(next(iter(shares.values())))
-    header = ["predictions", "of the G best", f"of the {num_bands} G best", "average mAP without"]
+    found = errors["false_positives"]
+    shares = [band or {} for band in found["best_shares"]]
+    header = ["predictions", "of the G best", f"of the {len(shares)} G best", "average mAP without"]
     rows = []
-    for name, values in shares.items():
-        gain = errors["gains"].get(name)
+    for name in ("true_positive", *found["gains"]):
+        gain = found["gains"].get(name)
         rows.append(
             [
                 spoken(name),
-                _percent_or_dash(values[0]),
-                _percent_or_dash(values[-1]),
+                _percent_or_dash(shares[0].get(name)),
+                _percent_or_dash(shares[-1].get(name)),
                 "" if gain is None else f"{100 * gain:+.2f}",
             ]
         )
-    rows.append(["any of these errors", "", "", f"{100 * errors['gain_of_all']:+.2f}"])
-    rows.append(["missed instances", "", f"{_percent_or_dash(errors['missed'])} of all", ""])
+    rows.append(["all of these errors", "", "", f"{100 * found['gain_of_all']:+.2f}"])
+    rows.append(["missed instances", "", _percent_or_dash(errors["sensitivity"]["missed"]), ""])
     return header, rows
 
 

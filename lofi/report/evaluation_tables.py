@@ -24,8 +24,8 @@ NUM_CLASSES_SHOWN = 5
 """Of the best and of the worst, where there are more than twice as many."""
 
 
-def print_evaluation(results: Mapping[str, Any]) -> None:
-    """Print a results.json, on the main rank only; without escape codes where the output is no terminal."""
+def print_evaluation(results: Mapping[str, Any], *, notes: Sequence[str] = ()) -> None:
+    """Print a results.json and further notes, on the main rank only; no escape codes where the output is no terminal."""
     if not is_main_rank():
         return
     out = console if console.is_terminal else Console(file=console.file, width=PIPED_COLUMNS)
@@ -33,7 +33,7 @@ def print_evaluation(results: Mapping[str, Any]) -> None:
     interval = results.get("bootstrap")
     average = f"average mAP {two_digits(results['average_mAP'])} %"
     if interval:
-        low, high = two_digits(interval["low"]), two_digits(interval["high"])
+        low, high = map(two_digits, interval["average_mAP"])
         average += (
             f"  ({100 * interval['confidence']:.0f} % interval {low} to {high}, {interval['samples']:,} "
             "bootstrap samples of videos)"
@@ -47,10 +47,11 @@ def print_evaluation(results: Mapping[str, Any]) -> None:
     if results.get("errors"):
         _tables(out, [_error_table(results["errors"])])
     if results.get("against"):
+        _line(out, f"against {results['against']['predictions']}")
         _tables(out, _comparison_tables(results, width=out.width))
         _line(out, comparison_sentence(results["against"]), style="bold")
-    for warning in warnings(results.get("counts", {})):
-        _line(out, f"note: {warning}", style="yellow")
+    for note in [*warnings(results.get("counts", {})), *notes]:
+        _line(out, f"note: {note}", style="yellow")
 
 
 def two_digits(fraction: float) -> str:
@@ -77,13 +78,11 @@ def _tiou_tables(results: Mapping[str, Any], *, width: int) -> list[Table]:
 
 def _comparison_tables(results: Mapping[str, Any], *, width: int) -> list[Table]:
     rows = comparison_rows(results)
-    tables = _by_tiou("mAP", rows, tious=list(results["mAP"]), width=width, text=_signed_where_difference)
-    tables[0].title = f"against {results['against']['predictions']}"
-    tables[0].title_justify = "left"
+    tables = _by_tiou("mAP", rows, tious=list(results["mAP"]), width=width, text=_text)
     return tables
 
 
-def _signed_where_difference(value: float | str) -> str:
+def _text(value: float | str) -> str:
     return value if isinstance(value, str) else two_digits(value)
 
 

@@ -1,4 +1,4 @@
-"""Score predictions against annotations: mAP and AR of two files, or of what a run has just predicted.
+"""Score predictions against annotations, both as columns: every measure that results.json holds.
 
 Nothing here needs torch, so that scoring files starts at once.
 """
@@ -6,36 +6,42 @@ Nothing here needs torch, so that scoring files starts at once.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lofi.data.annotations import read_annotations
 from lofi.evaluation.average_recall import average_recall, recall_at_kx
+from lofi.evaluation.bootstrap import bootstrap_average_map
+from lofi.evaluation.characteristics import BORDERS, fitting_borders
 from lofi.evaluation.curves import recall_curve, sample_curves
-from lofi.evaluation.matching import match_predictions
+from lofi.evaluation.dataset_rules import CUSTOM_RULES, DatasetRules
+from lofi.evaluation.error_analysis import analyze_errors
+from lofi.evaluation.false_positives import LOW_TIOU
+from lofi.evaluation.matching import Matching, match_predictions
 from lofi.evaluation.mean_average_precision import EvaluationConfig, average_precisions, tiou_key
-from lofi.evaluation.predictions import check_overlap, read_predictions
 from lofi.evaluation.protocols import protocol_named
-from lofi.evaluation.results import Results, make_results
+from lofi.evaluation.results import Results, bootstrap_to_plain, make_results
 from lofi.evaluation.tables import GroundTruth, Predictions
 from lofi.segments import Detection, LabelledSegment
-
-RECALL_MULTIPLES = (1, 5)
-"""k of recall at k x the number of instances."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What is computed of one set of predictions."""
+    """How predictions are scored, and what is computed of them besides mAP and recall."""
 
     tious: Sequence[float]
     """Thresholds of mAP."""
+    rules: DatasetRules = CUSTOM_RULES
     protocol: str = "default"
     """A name of `evaluation.protocols.PROTOCOLS`."""
+    errors: bool = False
+    """Whether errors are analysed."""
     curves: bool = False
-    """Whether the curves are sampled."""
+    """Whether precision-recall curves are sampled."""
+    bootstrap: int = 0
+    """Resamples of the videos for intervals; 0 gives none."""
+    seed: int = 0
+    """Of the resampling."""
 
     def __post_init__(self) -> None:
         protocol_named(self.protocol)
@@ -44,57 +50,60 @@ class Scoring:
             raise ValueError(
                 f"tIoU thresholds {list(self.tious)} are closer than results.json can tell apart; let them differ by 0.01."
             )
+        if self.bootstrap < 0:
+            raise ValueError(
+                f"bootstrap is {self.bootstrap}; it must be a number of resamples, or 0 for none."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What an evaluation of two files found."""
+    """What an evaluation found."""
 
     results: Results
     curves: dict[str, Any] | None
     """precision_recall and average_recall, sampled, as JSON; where they were asked for."""
 
 
-def score_files(*, annotations: Path, predictions: Path, subset: str, scoring: Scoring) -> Scored:
-    """Score a prediction file against an annotation file.
-
-    Raises:
-        ValueError: a file is broken, the subset is not there, or no prediction lies in it.
-    """
-    truth = read_truth(annotations, subset=subset)
-    found = read_predictions(predictions)
-    check_overlap(truth, found)
-    scored = score_tables(truth, found, scoring=scoring)
-    source = {"annotations": str(annotations), "predictions": str(predictions), "subset": subset}
-    return replace(scored, results=replace(scored.results, source=source))
-
-
-def read_truth(annotations: Path, *, subset: str) -> GroundTruth:
-    """The instances of one subset, as they were published."""
-    annotated = read_annotations(annotations, as_published=True)
-    videos = annotated.subset(subset)
-    return GroundTruth.of(
-        {video.name: video.segments for video in videos},
-        classes=annotated.classes,
-        durations_sec={video.name: video.duration_sec for video in videos},
-    )
-
-
 def score_tables(truth: GroundTruth, predictions: Predictions, *, scoring: Scoring) -> Scored:
     """Every measure of one set of predictions."""
-    matching = match_predictions(
-        truth, predictions, tious=scoring.tious, protocol=protocol_named(scoring.protocol)
+    rules, protocol = scoring.rules, protocol_named(scoring.protocol)
+    matching = match_predictions(truth, predictions, tious=scoring.tious, protocol=protocol)
+    recall = average_recall(
+        truth,
+        predictions,
+        tious=rules.recall_tious,
+        max_proposals=rules.max_proposals,
+        # ActivityNet's toolkit, whose measure it is, wants every instance found; OpenTAD those that it counts.
+        instances=matching.instances if protocol.name == "opentad" else None,
     )
-    recall = average_recall(truth, predictions)
-    recall_TX = recall_at_kx(truth, predictions, tious=scoring.tious, multiples=RECALL_MULTIPLES)
+    recall_TX = recall_at_kx(
+        truth,
+        predictions,
+        tious=scoring.tious,
+        multiples=rules.recall_multiples,
+        instances=matching.instances,
+    )
     results = make_results(
         average_precisions(matching),
         recall,
         instances=_named_counts(matching.classes, matching.num_instances_K),
         counts=_counts(truth, predictions, num_classes=int(np.count_nonzero(matching.num_instances_K))),
-        recall_at_kx=dict(zip(RECALL_MULTIPLES, recall_TX.T, strict=True)),
+        recall_at_kx=dict(zip(rules.recall_multiples, recall_TX.T, strict=True)),
         versions={"lofi-sola": metadata.version("lofi-sola"), "numpy": np.__version__},
     )
+    if scoring.errors:
+        results = replace(results, errors=_errors(truth, predictions, matching=matching, scoring=scoring))
+    if scoring.bootstrap:
+        found = bootstrap_average_map(
+            truth,
+            predictions,
+            tious=scoring.tious,
+            seed=scoring.seed,
+            samples=scoring.bootstrap,
+            protocol=protocol,
+        )
+        results = replace(results, bootstrap=bootstrap_to_plain(found))
     curves = None
     if scoring.curves:
         curves = {
@@ -114,6 +123,16 @@ def score(
     """mAP and AR of predictions against annotated segments, both by video."""
     instances, found = GroundTruth.of(truth, classes=classes), Predictions.of(predictions)
     return score_tables(instances, found, scoring=Scoring(tious=config.tious)).results
+
+
+def _errors(
+    truth: GroundTruth, predictions: Predictions, *, matching: Matching, scoring: Scoring
+) -> dict[str, Any]:
+    borders = BORDERS.get(scoring.rules.name) or fitting_borders(truth)
+    # What is background must lie below every threshold, and some datasets begin at 0.1.
+    low_tiou = min(LOW_TIOU, min(matching.tious) / 2)
+    found = analyze_errors(truth, predictions, matching=matching, borders=borders, low_tiou=low_tiou)
+    return found.to_plain()
 
 
 def _counts(truth: GroundTruth, predictions: Predictions, *, num_classes: int) -> dict[str, int]:

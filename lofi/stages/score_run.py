@@ -1,6 +1,6 @@
 """The files of a run that a score needs: its recipe says which annotations, which subset and which thresholds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +8,8 @@ from lofi.config.load import load_recipe
 from lofi.engine.run_directory import RunDirectory
 from lofi.evaluation.mean_average_precision import EvaluationConfig
 from lofi.stages.evaluate import evaluate_run
+from lofi.stages.score import Scoring
+from lofi.stages.score_files import Sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,3 +50,11 @@ def predicted_run(
         subset=recipe.data.validation_subset,
         tious=list((recipe.evaluation or EvaluationConfig()).tious),
     )
+
+
+def with_run(
+    run: RunFiles, *, sources: Sources, scoring: Scoring, keeps_tious: bool
+) -> tuple[Sources, Scoring]:
+    """The run's files in the place of those of `sources`, and its thresholds unless others were asked for."""
+    placed = replace(sources, annotations=run.annotations, predictions=run.predictions, subset=run.subset)
+    return placed, scoring if keeps_tious else replace(scoring, tious=run.tious)

@@ -100,6 +100,6 @@ def test_the_subject_names_dataset_subset_and_counts():
     ],
 )
 def test_a_paired_test_is_said_in_words(difference, low, high, p_value, expected):
-    against = {"predictions": "runs/other.json", "difference": difference, "low": low, "high": high}
+    against = {"predictions": "runs/other.json", "difference": difference, "interval": [low, high]}
     against |= {"p_value": p_value, "confidence": 0.95, "samples": 1000}
     assert expected in comparison_sentence(against)
