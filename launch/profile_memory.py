@@ -52,10 +52,12 @@ def main() -> int:
     from pathlib import Path
 
     from lofi.command import run_command
+    from lofi.config.objectives import OWN_PARTS
     from lofi.report.memory_page import read_memory_rows
     from lofi.stages.profile import load_recipes, run_profile
     from lofi.stages.profile_steps import ProfileOptions
     from lofi.stages.synthetic_input import Assumed
+    from sola import PARTS as SOLA
 
     def profile() -> int:
         output = Path(arguments.output)
@@ -72,7 +74,7 @@ def main() -> int:
         )
         predicted = [] if arguments.predicted is None else read_memory_rows(arguments.predicted)
         return run_profile(
-            load_recipes(files, overrides),
+            load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA)),
             options=options,
             output=output,
             predicted=predicted,

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lofi.files import write_text
 from lofi.report import memory_plots
-from lofi.report.memory_rows import KINDS, PARTS, MemoryLine, memory_lines, notes
+from lofi.report.memory_rows import KINDS, PARTS, MemoryLine, is_end_to_end, memory_lines, notes
 from lofi.report.memory_tables import kinds_table, markdown_memory_table, seconds_table, summary_table
 from lofi.report.page import STYLE_SHEET
 from lofi.report.plots import method_colour
@@ -75,6 +75,7 @@ def render_memory_page(rows: Sequence[Row], *, title: str, date: str | None = No
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = _breakable
     return environment.from_string(TEMPLATE.read_text()).render(
         title=title,
         date=date,
@@ -111,18 +112,25 @@ def memory_curves(lines: Sequence[MemoryLine]) -> list[dict[str, Any]]:
 
 
 def headline(lines: Sequence[MemoryLine]) -> str:
-    """The least and the greatest peak of what was measured (else predicted), in one sentence."""
+    """The least peak beside the greatest, in one sentence: of what was measured, else predicted; of the methods that
+    train end to end, where there are several."""
     for kind in ("measured", "predicted"):
         peaks = [
-            (float(row["peak_bytes"]), line.label)
+            (float(row["peak_bytes"]), line)
             for line in lines
             if (row := memory_plots.row_of(line, kind)) and row.get("peak_bytes")
         ]
-        if len(peaks) > 1:
-            (least, low), (most, high) = min(peaks), max(peaks)
-            return f"{low}: {bytes_text(least)} at the peak, {most / least:.1f} times less than {high} ({bytes_text(most)}), {kind}"
-        if peaks:
-            return f"{peaks[0][1]}: {bytes_text(peaks[0][0])} at the peak, {kind}"
+        end_to_end = [(peak, line) for peak, line in peaks if is_end_to_end(line)]
+        if len(end_to_end) > 1:
+            peaks = end_to_end
+        if not peaks:
+            continue
+        least, low = min(peaks, key=lambda each: each[0])
+        most, high = max(peaks, key=lambda each: each[0])
+        start = f"{low.label}: {bytes_text(least)} at the peak"
+        if most > 1.05 * least:
+            start += f", {most / least:.1f} times less than {high.label} ({bytes_text(most)})"
+        return f"{start}, {kind}"
     return "No recipe gave numbers."
 
 
@@ -148,6 +156,11 @@ def how_it_was_made(rows: Sequence[Row]) -> list[tuple[str, str]]:
             if value is not None:
                 found.setdefault(name, {})[str(value)] = None
     return [(name, "; ".join(values)) for name, values in found.items()]
+
+
+def _breakable(name: str) -> Markup:
+    """A recipe's name that a narrow column may break after an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _kind_sentence(lines: Sequence[MemoryLine]) -> str:

@@ -25,7 +25,7 @@ from lofi.report.plots import method_colour
 from lofi.report.svg_style import INK, METHOD_COLOURS, MUTED, PAGE, PART_COLOURS, STYLE, svg_text
 from lofi.report.units import bytes_text, percent
 
-MAX_CURVE_POINTS = 140
+MAX_CURVE_POINTS = 100
 
 
 def plot_bytes_by_kind(lines: Sequence[MemoryLine], *, kind: str) -> str:

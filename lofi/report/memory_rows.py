@@ -32,6 +32,9 @@ METHOD_ORDER = (
 )
 """What begins with none of these stands behind them, as it came."""
 
+END_TO_END = METHOD_ORDER[: METHOD_ORDER.index("frozen features")]
+"""Methods that train the encoder under the localization loss."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryLine:
@@ -40,7 +43,7 @@ class MemoryLine:
     recipe: str
     method: str
     label: str
-    """The method; with the recipe where several recipes are of one method."""
+    """The method; the recipe where several recipes are of one method."""
     measured: Row | None
     """None where it was not measured, or has no numbers."""
     predicted: Row | None
@@ -72,6 +75,11 @@ def memory_lines(rows: Sequence[Row]) -> list[MemoryLine]:
     methods = {recipe: _method(recipe, kinds) for recipe, kinds in found.items()}
     lines = [_line(recipe, kinds, methods=methods) for recipe, kinds in found.items()]
     return sorted(lines, key=lambda line: _place(line.method))
+
+
+def is_end_to_end(line: MemoryLine) -> bool:
+    """Whether the line's method trains the encoder under the localization loss."""
+    return _known_method(line.method) in END_TO_END
 
 
 def notes(lines: Sequence[MemoryLine]) -> list[str]:
@@ -129,7 +137,7 @@ def _line(recipe: str, kinds: Mapping[str, Row], *, methods: Mapping[str, str]) 
     return MemoryLine(
         recipe=recipe,
         method=method,
-        label=method if list(methods.values()).count(method) == 1 else f"{method} ({recipe})",
+        label=method if list(methods.values()).count(method) == 1 else recipe,
         measured=row if failure is None else None,
         predicted=kinds.get("predicted"),
         failure=failure,
@@ -138,8 +146,11 @@ def _line(recipe: str, kinds: Mapping[str, Row], *, methods: Mapping[str, str]) 
 
 
 def _place(method: str) -> int:
-    """Where a method stands in `METHOD_ORDER`: by its whole name, else by what is before its comma."""
-    for name in (method, method.partition(",")[0]):
-        if name in METHOD_ORDER:
-            return METHOD_ORDER.index(name)
-    return len(METHOD_ORDER)
+    """Where a method stands in `METHOD_ORDER`."""
+    known = _known_method(method)
+    return len(METHOD_ORDER) if known is None else METHOD_ORDER.index(known)
+
+
+def _known_method(method: str) -> str | None:
+    """The entry of `METHOD_ORDER` that a method is: by its whole name, else by what is before its comma."""
+    return next((name for name in (method, method.partition(",")[0]) if name in METHOD_ORDER), None)

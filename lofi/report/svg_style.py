@@ -59,6 +59,7 @@ def svg_text(figure: Figure, *, name: str) -> str:
         re.sub(r'\s(?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", text[: text.index(">")])
         + text[text.index(">") :]
     )
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # a hundredth of a point is enough, and a third of the file
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     return re.sub(

@@ -9,9 +9,13 @@ FIDELITY_NAMES = {"space": "LoFi S", "time": "LoFi T", "space_time": "LoFi ST"}
 def method_name(recipe: Recipe) -> str:
     """Such as "full end-to-end", "LoFi S, checkpointed", "chunked exact", "frozen features", "TAC"."""
     path = recipe.gradient.name
+    if recipe.objective.name == "similarity_matching":
+        return "SoLa, adapter"
     if recipe.objective.name != "tal":
         name = recipe.objective.name.upper()
         return name if path == "joint" else f"{name}, {path}"
+    if recipe.adapter is not None:
+        return "SoLa, head"
     if recipe.reads_features:
         return "frozen features"
     if path == "detached":

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 
 from lofi.config.load import load_recipe, recipe_to_yaml
+from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import Recipe
 from lofi.data.decode import DecodeError
 from lofi.engine import deepspeed_engine
-from lofi.engine.run_directory import environment
+from lofi.engine.run_directory import RunDirectory, environment
 from lofi.files import write_json
 from lofi.memory.limits import device_bytes, is_out_of_memory
 from lofi.progress import Advance, say, track
@@ -44,7 +45,9 @@ class NamedRecipe:
     recipe: Recipe
 
 
-def load_recipes(paths: Sequence[str], overrides: Sequence[str]) -> list[NamedRecipe]:
+def load_recipes(
+    paths: Sequence[str], overrides: Sequence[str], *, parts: Parts = OWN_PARTS
+) -> list[NamedRecipe]:
     """Read every recipe with the same overrides; files of one name are told apart by their folder. Raises RecipeError."""
     stems = [Path(path).stem for path in paths]
     names = [
@@ -55,7 +58,7 @@ def load_recipes(paths: Sequence[str], overrides: Sequence[str]) -> list[NamedRe
     if repeated:
         raise ValueError(f"{', '.join(repeated)} is given more than once; each recipe may stand there once.")
     return [
-        NamedRecipe(name=name, recipe=load_recipe(path, list(overrides)))
+        NamedRecipe(name=name, recipe=load_recipe(path, list(overrides), parts=parts))
         for name, path in zip(names, paths, strict=True)
     ]
 
@@ -96,7 +99,7 @@ def run_profile(
                 write_json(file, row)
             else:
                 advance(num_steps(each.recipe, options), note=f"{each.name}: measured before")
-            rows.append(row)
+            rows.append({**row, "average_mAP": _average_map(each.recipe)})
     write_json(output / "memory.json", [*rows, *predicted])
     paths = write_memory_report(output, title=output.name, date=time.strftime("%Y-%m-%d"))
     print_memory_table([*rows, *predicted])
@@ -179,6 +182,15 @@ def _stub(each: NamedRecipe) -> dict[str, Any]:
         "peak_bytes": None,
         "bytes": None,
     }
+
+
+def _average_map(recipe: Recipe) -> float | None:
+    """Of the finished run in the recipe's own output folder; None where there is none."""
+    results = RunDirectory(path=Path(recipe.output)).results
+    if not results.is_file():
+        return None
+    average: float | None = json.loads(results.read_text()).get("average_mAP")
+    return average
 
 
 def _key(recipe: Recipe, options: ProfileOptions, *, device: str) -> str:

@@ -12,11 +12,10 @@ from lofi.config.recipe import Recipe
 from lofi.data.annotations import read_annotations
 from lofi.data.feature_store import MANIFEST_NAME
 from lofi.fidelity import Fidelity, FidelitySchedule
-from lofi.segments import Targets, Window
+from lofi.memory.made_up_batch import made_up_batch
 from lofi.stages.build import feature_width_of, training_schedule
 
 SEGMENTS_PER_WINDOW = 2
-WINDOW_SEC = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,12 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
         one = Fidelity(num_snippets=assumed.num_snippets, frames=1, height=1, width=1)
         schedule = FidelitySchedule(fidelities=(one,))
         assumptions.append(f"features of {assumed.num_snippets} snippets x {feature_width}")
+    window = getattr(recipe.objective.config, "window", None)
+    if (
+        recipe.reads_features and window is not None
+    ):  # an objective that draws windows of its own from the features
+        one = Fidelity(num_snippets=window, frames=1, height=1, width=1)
+        schedule = FidelitySchedule(fidelities=(one,))
     return InputShape(
         classes=classes, feature_width=feature_width, schedule=schedule, assumptions=tuple(assumptions)
     )
@@ -74,52 +79,20 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
 
 def synthetic_batches(recipe: Recipe, shape: InputShape, *, fidelity: Fidelity) -> Iterator[WindowBatch]:
     """The same random batch for ever: every snippet valid, two segments a window (one for a single snippet)."""
-    batch = synthetic_batch(
+    batch = made_up_batch(
         fidelity,
-        batch_size=recipe.train.batch_size,
+        num_windows=recipe.train.batch_size,
+        num_segments=SEGMENTS_PER_WINDOW if fidelity.num_snippets > 1 else 1,
         num_classes=len(shape.classes),
         feature_width=shape.feature_width,
     )
+    # Zeros would be computed faster than frames: a GPU that toggles fewer bits clocks higher.
+    generator = torch.Generator().manual_seed(0)
+    if batch.frames is not None:
+        batch.frames.random_(0, 256, generator=generator)
+    if batch.features is not None:
+        batch.features.normal_(generator=generator)
     if torch.cuda.is_available():
         batch = batch.pin_memory()
     while True:
         yield batch
-
-
-def synthetic_batch(
-    fidelity: Fidelity, *, batch_size: int, num_classes: int, feature_width: int | None
-) -> WindowBatch:
-    """frames (B, L, 3, T, H, W) uint8, or features (B, L, D) float32 where a feature width is given."""
-    generator = torch.Generator().manual_seed(0)
-    num_snippets = fidelity.num_snippets
-    frames = features = None
-    if feature_width is None:
-        size = (batch_size, num_snippets, 3, fidelity.frames, fidelity.height, fidelity.width)
-        frames = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
-    else:
-        features = torch.randn(batch_size, num_snippets, feature_width, generator=generator)
-    return WindowBatch(
-        windows=tuple(
-            Window(
-                video=f"synthetic {index}",
-                start_sec=0.0,
-                end_sec=WINDOW_SEC,
-                video_duration_sec=WINDOW_SEC,
-            )
-            for index in range(batch_size)
-        ),
-        targets=tuple(_targets(index, fidelity, num_classes=num_classes) for index in range(batch_size)),
-        mask=torch.ones(batch_size, num_snippets, dtype=torch.bool),
-        frames=frames,
-        features=features,
-    )
-
-
-def _targets(index: int, fidelity: Fidelity, *, num_classes: int) -> Targets:
-    count = SEGMENTS_PER_WINDOW if fidelity.num_snippets > 1 else 1
-    edges = torch.linspace(0, fidelity.num_snippets, 2 * count + 1)
-    starts = edges[0 : 2 * count : 2]
-    return Targets(
-        segments=torch.stack([starts, edges[1 : 2 * count : 2]], dim=1),
-        labels=(torch.arange(count) + index) % num_classes,
-    )
