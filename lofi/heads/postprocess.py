@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lofi.heads.soft_nms import NmsMethod, soft_nms
+from lofi.heads.soft_nms import NMS_METHODS, NmsMethod, soft_nms
 from lofi.segments import Detection, Detections, Window, snippets_to_seconds
 
 DEFAULT_SIGMA = 0.5
@@ -29,11 +29,13 @@ class PostprocessConfig:
     """The recipe's `postprocess:` block."""
 
     nms: NmsMethod = "gaussian"
-    """How overlapping detections of one video are suppressed."""
+    """How overlapping detections of one video are suppressed (`heads/soft_nms.py` says what each does)."""
     sigma: float | None = None
-    """Only with nms: gaussian. Scores are multiplied by exp(-tIoU^2 / sigma); null is 0.5."""
+    """Only with nms: gaussian or bmn_gaussian. Scores are multiplied by exp(-tIoU^2 / sigma); null is 0.5."""
     tiou_threshold: float | None = None
-    """Only with nms: hard or linear. tIoU from which on a detection is suppressed; null is 0.5."""
+    """Not with nms: gaussian. tIoU from which on a detection is suppressed; null is 0.5."""
+    tiou_threshold_per_sec: float | None = None
+    """Only with nms: bmn_gaussian. Raises tiou_threshold by this much per second of the better detection; null is 0."""
     min_score: float = 0.001
     """Detections whose score falls below this are dropped."""
     max_detections: int = 200
@@ -48,14 +50,22 @@ class PostprocessConfig:
     """Only with video_scores: how many of the video's best classes count; null: all."""
 
     def __post_init__(self) -> None:
-        if self.nms not in ("hard", "linear", "gaussian"):
-            raise ValueError(f"postprocess.nms is {self.nms!r}; allowed: hard, linear, gaussian.")
-        if self.sigma is not None and self.nms != "gaussian":
-            raise ValueError(f"postprocess.sigma has no effect with nms: {self.nms}; remove it.")
+        if self.nms not in NMS_METHODS:
+            raise ValueError(f"postprocess.nms is {self.nms!r}; allowed: {', '.join(NMS_METHODS)}.")
+        has_no_effect = {
+            "sigma": self.nms in ("hard", "linear"),
+            "tiou_threshold": self.nms == "gaussian",
+            "tiou_threshold_per_sec": self.nms != "bmn_gaussian",
+        }
+        for name, is_useless in has_no_effect.items():
+            if is_useless and getattr(self, name) is not None:
+                raise ValueError(f"postprocess.{name} has no effect with nms: {self.nms}; remove it.")
         if self.sigma is not None and self.sigma <= 0.0:
             raise ValueError(f"postprocess.sigma is {self.sigma}; it must be greater than 0.")
-        if self.tiou_threshold is not None and self.nms == "gaussian":
-            raise ValueError("postprocess.tiou_threshold has no effect with nms: gaussian; remove it.")
+        if self.tiou_threshold_per_sec is not None and self.tiou_threshold_per_sec < 0.0:
+            raise ValueError(
+                f"postprocess.tiou_threshold_per_sec is {self.tiou_threshold_per_sec}; it must not be negative."
+            )
         for name in ("tiou_threshold", "voting_tiou_threshold"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value <= 1.0:
@@ -97,7 +107,8 @@ def merge_windows(
         class_scores: (K,) of the video (`scores_of_video`), exactly where `config.video_scores` is set.
 
     Returns:
-        Detections in seconds, clipped to [0, duration], on the device of the windows' detections.
+        Detections in seconds, clipped to [0, duration], on the device of the windows' detections. Those that lie outside
+        the video or have no length are dropped; times or scores that are not finite raise ValueError with the video.
     """
     videos = sorted({each.window.video for each in windows})
     if len(videos) != 1:
@@ -115,19 +126,23 @@ def merge_windows(
     segments = torch.cat(in_seconds).clamp(min=0.0, max=duration_sec)
     scores = torch.cat([each.detections.scores for each in windows])
     labels = torch.cat([each.detections.labels for each in windows])
-    is_real = segments[:, 1] > segments[:, 0]
-    segments, scores, labels = segments[is_real], scores[is_real], labels[is_real]
-    suppressed = soft_nms(
-        segments,
-        scores,
-        labels=labels if config.class_wise else None,
-        method=config.nms,
-        sigma=DEFAULT_SIGMA if config.sigma is None else config.sigma,
-        tiou_threshold=DEFAULT_TIOU_THRESHOLD if config.tiou_threshold is None else config.tiou_threshold,
-        min_score=config.min_score,
-        max_detections=config.max_detections,
-        voting_tiou_threshold=config.voting_tiou_threshold,
-    )
+    is_empty = segments[:, 1] <= segments[:, 0]  # false for NaN, which soft_nms refuses
+    segments, scores, labels = segments[~is_empty], scores[~is_empty], labels[~is_empty]
+    try:
+        suppressed = soft_nms(
+            segments,
+            scores,
+            labels if config.class_wise else None,
+            method=config.nms,
+            sigma=DEFAULT_SIGMA if config.sigma is None else config.sigma,
+            tiou_threshold=DEFAULT_TIOU_THRESHOLD if config.tiou_threshold is None else config.tiou_threshold,
+            tiou_threshold_per_length=config.tiou_threshold_per_sec or 0.0,
+            min_score=config.min_score,
+            max_detections=config.max_detections,
+            voting_tiou_threshold=config.voting_tiou_threshold,
+        )
+    except ValueError as error:
+        raise ValueError(f"video {videos[0]!r}: {error}") from error
     merged = Detections(
         segments=suppressed.detections.segments,
         scores=suppressed.detections.scores,

@@ -1,6 +1,7 @@
 """Windows of a video -> detections in seconds; score fusion; the `postprocess:` block."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,25 @@ def test_the_same_action_seen_by_two_windows_is_kept_once() -> None:
     assert merged.labels.tolist() == [2, 1]
     across = merge_windows(windows, config=PostprocessConfig(nms="hard", class_wise=False))
     assert across.labels.tolist() == [2]
+
+
+def test_bmn_gaussian_and_voting_are_reached_from_the_recipe() -> None:
+    windows = [found_in(0, 16, (0, 5, 0.9, 2), (0, 4, 0.8, 2))]  # 10 and 8 seconds
+    spared = PostprocessConfig(nms="bmn_gaussian", tiou_threshold=0.5, tiou_threshold_per_sec=0.04)
+    assert merge_windows(windows, config=spared).scores.tolist() == pytest.approx([0.9, 0.8])
+    decayed = PostprocessConfig(nms="bmn_gaussian", tiou_threshold=0.5, sigma=0.8)
+    assert merge_windows(windows, config=decayed).scores[1].item() == pytest.approx(
+        0.8 * math.exp(-0.64 / 0.8)
+    )
+    voted = merge_windows(windows, config=PostprocessConfig(nms="hard", voting_tiou_threshold=0.7))
+    end_sec = (0.9 * 10 + 0.8 * 0.8 * 8) / (0.9 + 0.8 * 0.8)
+    assert voted.segments.flatten().tolist() == pytest.approx([0.0, end_sec])
+
+
+def test_detections_of_a_model_that_diverged_are_refused_with_the_video() -> None:
+    for row in ((1.0, math.nan, 0.9, 1), (1.0, 3.0, math.nan, 1)):
+        with pytest.raises(ValueError, match="^video 'v': soft_nms: of 2 detections, .* model that diverged"):
+            merge_windows([found_in(0, 16, (2, 5, 0.8, 0), row)], config=PostprocessConfig())
 
 
 def test_at_most_max_detections_are_kept() -> None:
@@ -129,8 +149,11 @@ def test_predictions_carry_class_names() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"nms": "soft"}, r"postprocess\.nms is 'soft'; allowed: hard, linear, gaussian"),
+        ({"nms": "soft"}, r"postprocess\.nms is 'soft'; allowed: hard, linear, gaussian, bmn_gaussian"),
         ({"nms": "hard", "sigma": 0.5}, r"postprocess\.sigma has no effect with nms: hard"),
+        ({"nms": "linear", "sigma": 0.5}, r"postprocess\.sigma has no effect with nms: linear"),
+        ({"nms": "hard", "tiou_threshold_per_sec": 0.1}, r"per_sec has no effect with nms: hard"),
+        ({"nms": "bmn_gaussian", "tiou_threshold_per_sec": -1.0}, r"per_sec is -1\.0; it must not be neg"),
         ({"sigma": 0.0}, r"postprocess\.sigma is 0\.0"),
         ({"tiou_threshold": 0.5}, r"postprocess\.tiou_threshold has no effect with nms: gaussian"),
         ({"nms": "hard", "tiou_threshold": 1.5}, r"postprocess\.tiou_threshold is 1\.5"),

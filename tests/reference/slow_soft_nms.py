@@ -1,4 +1,4 @@
-"""Soft-NMS, one class, one pick and one overlap at a time."""
+"""Soft-NMS, one class, one pick and one overlap at a time, with the field's rule for equal scores written out."""
 
 import math
 
@@ -16,21 +16,40 @@ def slow_soft_nms(
     method: str,
     sigma: float,
     tiou_threshold: float,
+    tiou_threshold_per_length: float,
     min_score: float,
 ) -> list[tuple[int, float]]:
     """(place in the input, decayed score) of what is kept, best first."""
+
+    def decayed(score: float, pick: int, other: int) -> float:
+        overlap = slow_tiou(segments[pick], segments[other])
+        threshold = tiou_threshold
+        if method == "bmn_gaussian":
+            threshold += tiou_threshold_per_length * (segments[pick][1] - segments[pick][0] + 1e-6)
+        if method != "gaussian" and overlap < threshold:
+            return score
+        return score * {"hard": 0.0, "linear": 1.0 - overlap}.get(method, math.exp(-(overlap**2) / sigma))
+
     kept = []
     for label in sorted(set(labels)):
-        left = {i: scores[i] for i in range(len(scores)) if labels[i] == label and scores[i] >= min_score}
+        places = [i for i in range(len(scores)) if labels[i] == label]
+        left = [(i, scores[i]) for i in places if method != "hard" or scores[i] >= min_score]
+        if max((score for _, score in left), default=-1.0) < min_score:
+            continue
         while left:
-            pick = max(left, key=lambda i: (left[i], -i))
-            kept.append((pick, left.pop(pick)))
-            for i in list(left):
-                overlap = slow_tiou(segments[pick], segments[i])
-                if method == "gaussian":
-                    left[i] *= math.exp(-(overlap**2) / sigma)
-                elif overlap >= tiou_threshold:
-                    left[i] *= 1.0 - overlap if method == "linear" else 0.0
-                if left[i] < min_score:
-                    del left[i]
+            best = max(range(len(left)), key=lambda k: (left[k][1], -k))
+            pick, score = left[best]
+            kept.append((pick, score))
+            if method == "hard":
+                left = [(i, x) for i, x in left if i != pick and decayed(x, pick, i) >= min_score]
+                continue
+            left[best] = left[0]
+            waiting, left = left[1:], []
+            while waiting:
+                i, x = waiting.pop(0)
+                x = decayed(x, pick, i)
+                if x >= min_score:
+                    left.append((i, x))
+                elif waiting:
+                    waiting.insert(0, waiting.pop())
     return sorted(kept, key=lambda pair: -pair[1])
