@@ -20,7 +20,15 @@ def ranked_rows(
     has_instance_K: np.ndarray,
     name_rank_V: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Rows by class, best first; the borders of the classes; how many rows have a label that is no class."""
+    """Order the predictions.
+
+    Returns:
+        (N,) int32 rows by class, best first; (K + 1,) borders of the classes; how many rows have a label that is no
+        class, and so no place.
+
+    Raises:
+        ValueError: a time or score is not finite, or the protocol refuses a label.
+    """
     for name, column in (
         ("start", predictions.start),
         ("end", predictions.end),
@@ -34,10 +42,11 @@ def ranked_rows(
             )
     class_of_label = indices_in(predictions.labels, truth.classes)
     if protocol.unknown_labels == "refused":
+        occurs = np.bincount(predictions.label, minlength=len(predictions.labels)) > 0
         without = [
             name
-            for name, index in zip(predictions.labels, class_of_label, strict=True)
-            if index < 0 or not has_instance_K[index]
+            for name, index, some in zip(predictions.labels, class_of_label, occurs, strict=True)
+            if some and (index < 0 or not has_instance_K[index])
         ]
         if without:
             raise ValueError(
