@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 DRAWN = ("aten::randint", "aten::randperm")
-"""Whole numbers that a step draws and then reads on the host."""
+"""Whole numbers that a step draws and then reads on the host. A permutation is always the one that changes nothing: then
+the sampled path draws the first chunks, and those without gradient come on top of all that is kept: its highest peak."""
 
 
 @contextmanager
@@ -38,11 +39,14 @@ class _HostNumbers(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.prim.device.default:
+            return func(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if func is torch.ops.aten._local_scalar_dense.default and isinstance(tensors[0], FakeTensor):
             return 1.0 if tensors[0].is_floating_point() else 1
         is_real = all(not isinstance(tensor, FakeTensor) for tensor in tensors)
         if is_real and (tensors or func._schema.name in DRAWN):
             with unset_fake_temporarily():
-                return func(*args, **kwargs)
+                result = func(*args, **kwargs)
+                return torch.arange(len(result)) if func._schema.name == "aten::randperm" else result
         return func(*args, **kwargs)
