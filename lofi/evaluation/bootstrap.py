@@ -6,8 +6,11 @@ independent, not instances. A video drawn w times counts as w videos, each with 
 
 What differs: the percentiles are shifted so that the resamples' mean lies at the measured value. Repeated videos raise
 average precision (on ActivityNet's 24 videos per class by more than the interval is wide), a bias of the resampling that
-other videos would not bring; plain percentiles may not even hold the value. In simulations of 200 data sets whose
-expected value is known the shifted interval of 95 % held it in 94 to 95 % of them, the plain one in 87 to 94 %.
+other videos would not bring; plain percentiles may not even hold the value. Measured by
+tests/benchmarks/bootstrap_coverage.py --data-sets 400 --samples 400 on simulated data whose expected value is known (40,
+60, 200 videos; 2, 10, 20 classes): the shifted interval of 95 % held it in 91, 95 and 95 % of the data sets, the plain one
+in 91, 92 and 88 %; without a difference, p was at most 0.05 in 6.5, 3.8 and 6.2 %.
+
 The p value is the share of resamples whose difference lies as far from their mean as the measured difference lies from 0,
 one added to both counts (Davison and Hinkley, Bootstrap Methods and their Application, 1997, chapter 4): never 0.
 
