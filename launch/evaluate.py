@@ -27,6 +27,7 @@ def main() -> None:
     from lofi.evaluation.dataset_rules import CUSTOM_RULES
     from lofi.evaluation.mean_average_precision import parse_tious
     from lofi.evaluation.results import write_results
+    from lofi.files import write_json
     from lofi.progress import is_main_rank, say
     from lofi.report.evaluation_tables import print_evaluation
     from lofi.stages.score import Scoring
@@ -65,6 +66,12 @@ def main() -> None:
         if arguments.output is not None:
             write_results(arguments.output, scored.results)
             say(f"results: {arguments.output}")
+        if arguments.plots is not None:
+            from lofi.report.evaluation_page import write_evaluation_page  # brings matplotlib
+
+            whole = {**scored.results.to_plain(), "curves": scored.curves, "notes": scored.notes}
+            write_json(arguments.plots / "evaluation.json", whole)
+            say(f"figures: {write_evaluation_page(arguments.plots)}")
 
     code = run_command(evaluate)
     if arguments.run is None:

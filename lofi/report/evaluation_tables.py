@@ -77,9 +77,7 @@ def _tiou_tables(results: Mapping[str, Any], *, width: int) -> list[Table]:
 
 
 def _comparison_tables(results: Mapping[str, Any], *, width: int) -> list[Table]:
-    rows = comparison_rows(results)
-    tables = _by_tiou("mAP", rows, tious=list(results["mAP"]), width=width, text=_text)
-    return tables
+    return _by_tiou("mAP", comparison_rows(results), tious=list(results["mAP"]), width=width, text=_text)
 
 
 def _text(value: float | str) -> str:

@@ -60,7 +60,7 @@ def test_evaluate_scores_the_predictions_of_a_run_without_making_them(run, call,
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), "name a run directory, or all of --annotations, --predictions and --subset"),
+        ((), "name a run directory, or --annotations, --predictions and --subset"),
         (("run", "--subset", "x"), "a run directory says its own"),
         (("nowhere",), "nowhere is no run directory"),
         (("nowhere", "--no-predict"), "nowhere is no run directory"),
@@ -68,7 +68,7 @@ def test_evaluate_scores_the_predictions_of_a_run_without_making_them(run, call,
             ("run", "--no-predict", "--weights", "best"),
             "--weights goes with a run directory that is predicted anew",
         ),
-        (("--annotations", "a.json", "--no-predict"), "or all of --annotations, --predictions and --subset"),
+        (("--annotations", "a.json", "--no-predict"), "or --annotations, --predictions and --subset"),
         (("--annotations", "a.json", "--predictions", "p.json", "--subset", "x"), "a.json: there is no such"),
     ],
 )
