@@ -17,68 +17,22 @@ from lofi.evaluation.protocols import Protocol
 from lofi.evaluation.tables import GroundTruth, Predictions
 
 PAIRS_AT_ONCE = 1 << 14
-"""Pairs of prediction and instance whose tIoU is computed together: bounds the memory."""
+"""Pairs whose tIoU is computed together; a prediction with more instances than this is looked at alone."""
+CANDIDATES_AT_ONCE = 1 << 15
+"""Candidates after which what is matched so far is put away, at the end of a class. Both bound the memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidates:
-    """Pairs whose tIoU reaches the lowest threshold: by chooser in turn, each chooser's best pair first."""
+    """Pairs of some classes whose tIoU reaches the lowest threshold: by chooser in turn, each chooser's best pair first."""
 
     position: np.ndarray
+    """(C,) int32"""
     instance: np.ndarray
+    """(C,) int32, row of the ground truth."""
     tiou: np.ndarray
+    """(C,) float64, infinite for a hit by 0 / 0."""
     protocol: Protocol
-
-    @staticmethod
-    def of(
-        truth: GroundTruth,
-        predictions: Predictions,
-        *,
-        instances: np.ndarray,
-        rows: np.ndarray,
-        video: np.ndarray,
-        first_K1: np.ndarray,
-        num_videos: int,
-        least_tiou: float,
-        protocol: Protocol,
-    ) -> "Candidates":
-        # The instances of one class and video lie side by side; a prediction is paired with all of its own.
-        cell_of_instance = truth.label[instances].astype(np.int64) * num_videos + truth.video[instances]
-        by_cell = np.argsort(cell_of_instance, kind="stable")
-        instances = instances[by_cell]
-        sorted_cells = cell_of_instance[by_cell]
-        first_in_cell = np.flatnonzero(np.append(True, sorted_cells[1:] != sorted_cells[:-1]))
-        count_in_cell = np.diff(np.append(first_in_cell, len(by_cell)))
-        cells = sorted_cells[first_in_cell]
-        found = [
-            _tious_that_reach(
-                truth,
-                predictions,
-                position=position,
-                row=rows[position],
-                instance=instances[slot],
-                least_tiou=least_tiou,
-                protocol=protocol,
-            )
-            for position, slot in _pairs(
-                video,
-                first_K1,
-                num_videos,
-                cells=cells,
-                first_in_cell=first_in_cell,
-                count_in_cell=count_in_cell,
-            )
-        ]
-        position, instance, tiou = (np.concatenate(column) for column in zip(*found, strict=True))
-        if protocol.chooser == "instance":
-            order = np.lexsort((position, -tiou, instance))
-        elif protocol.equal_tious == "last":
-            order = np.lexsort((-instance, -tiou, position))
-        else:
-            order = np.lexsort((-truth.end[instance], -truth.start[instance], -tiou, position))
-        return Candidates(
-            position=position[order], instance=instance[order], tiou=tiou[order], protocol=protocol
-        )
 
     def choose(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """The matching at one threshold: positions (h,) ascending, and instances (h,)."""
@@ -90,6 +44,49 @@ class Candidates:
         else:
             kept = take_turns(position, instance)
         return position[kept], instance[kept]
+
+
+def candidates_by_class(
+    truth: GroundTruth,
+    predictions: Predictions,
+    *,
+    instances: np.ndarray,
+    rows: np.ndarray,
+    video: np.ndarray,
+    first_K1: np.ndarray,
+    num_videos: int,
+    least_tiou: float,
+    protocol: Protocol,
+) -> Iterator[Candidates]:
+    """The candidates of one class or several small ones after the other, in the order of the classes.
+
+    Args:
+        truth, predictions, protocol: as of `match_predictions`.
+        instances: (M,) rows of `truth` that take part, ascending.
+        rows, video, first_K1: as in `Matching`.
+        num_videos: V.
+        least_tiou: below it nothing hits.
+    """
+    cells = _Cells.of(truth, instances=instances, num_videos=num_videos)
+    parts: list[Candidates] = []
+    num_candidates = 0
+    for label in range(len(first_K1) - 1):
+        for position, instance in cells.pairs(
+            video[first_K1[label] : first_K1[label + 1]], label=label, first_position=int(first_K1[label])
+        ):
+            tiou = _tious(truth, predictions, row=rows[position], instance=instance, protocol=protocol)
+            enough = tiou >= least_tiou
+            found = Candidates(
+                position=position[enough], instance=instance[enough], tiou=tiou[enough], protocol=protocol
+            )
+            # A prediction's pairs come together, so lists of predictions are whole here; those of instances are not yet.
+            parts.append(found if protocol.chooser == "instance" else _best_first(found, truth))
+            num_candidates += len(found.position)
+        if num_candidates >= CANDIDATES_AT_ONCE:
+            yield _joined(parts, truth, protocol=protocol)
+            parts, num_candidates = [], 0
+    if parts:
+        yield _joined(parts, truth, protocol=protocol)
 
 
 def take_turns(chooser: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -104,10 +101,12 @@ def take_turns(chooser: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """
     if not len(chooser):
         return np.zeros(0, dtype=np.int64)
+    chosen = chosen - chosen.min()
     nobody = len(chooser)
     holder = np.full(int(chosen.max()) + 1, nobody)  # entry that holds each of the chosen
-    is_last = np.append(chooser[1:] != chooser[:-1], True)
-    asking = np.flatnonzero(np.append(True, chooser[1:] != chooser[:-1]))
+    is_first = np.append(True, chooser[1:] != chooser[:-1])
+    is_last = np.append(is_first[1:], True)
+    asking = np.flatnonzero(is_first)
     while len(asking):
         # Entries ascend with the turn, so of several that ask for one the lowest entry wins: written last, it stays.
         asked = chosen[asking]
@@ -119,46 +118,55 @@ def take_turns(chooser: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.sort(holder[holder < nobody])
 
 
-def _pairs(
-    video: np.ndarray,
-    first_K1: np.ndarray,
-    num_videos: int,
-    *,
-    cells: np.ndarray,
-    first_in_cell: np.ndarray,
-    count_in_cell: np.ndarray,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every prediction with every instance of its class and video, some at a time: position (P,), place of instance (P,)."""
-    empty = np.zeros(0, dtype=np.int32)
-    yield empty, empty
-    for label in range(len(first_K1) - 1):
-        begin = int(first_K1[label])
-        cell = label * num_videos + video[begin : int(first_K1[label + 1])].astype(np.int64)
-        which = np.minimum(np.searchsorted(cells, cell), len(cells) - 1)
-        active = np.flatnonzero(cells[which] == cell)
-        which = which[active]
-        total = np.concatenate([[0], np.cumsum(count_in_cell[which])])
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Cells:
+    """Instances by class and video: those of one cell lie side by side."""
+
+    instances: np.ndarray
+    number: np.ndarray
+    """Of each cell, ascending: class x V + video."""
+    first: np.ndarray
+    count: np.ndarray
+    num_videos: int
+
+    @staticmethod
+    def of(truth: GroundTruth, *, instances: np.ndarray, num_videos: int) -> "_Cells":
+        number = truth.label[instances].astype(np.int64) * num_videos + truth.video[instances]
+        order = np.argsort(number, kind="stable")
+        number = number[order]
+        first = np.flatnonzero(np.append(True, number[1:] != number[:-1]))
+        return _Cells(
+            instances=instances[order],
+            number=number[first],
+            first=first,
+            count=np.diff(np.append(first, len(order))),
+            num_videos=num_videos,
+        )
+
+    def pairs(
+        self, video: np.ndarray, *, label: int, first_position: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each prediction of a class, by its video, with every instance of its cell: positions (P,), instances (P,)."""
+        number = label * self.num_videos + video.astype(np.int64)
+        cell = np.minimum(np.searchsorted(self.number, number), len(self.number) - 1)
+        active = np.flatnonzero(self.number[cell] == number)
+        cell = cell[active]
+        total = np.concatenate([[0], np.cumsum(self.count[cell])])
         first = 0
         while first < len(active):
             last = max(first + 1, int(np.searchsorted(total, total[first] + PAIRS_AT_ONCE, side="right")) - 1)
-            counts = count_in_cell[which[first:last]]
-            offset = np.arange(counts.sum()) - np.repeat(total[first:last] - total[first], counts)
-            position = np.repeat(active[first:last] + begin, counts).astype(np.int32)
-            yield position, (np.repeat(first_in_cell[which[first:last]], counts) + offset)
+            count = self.count[cell[first:last]]
+            in_cell = np.arange(count.sum()) - np.repeat(total[first:last] - total[first], count)
+            slot = np.repeat(self.first[cell[first:last]], count) + in_cell
+            position = np.repeat(active[first:last] + first_position, count).astype(np.int32)
+            yield position, self.instances[slot]
             first = last
 
 
-def _tious_that_reach(
-    truth: GroundTruth,
-    predictions: Predictions,
-    *,
-    position: np.ndarray,
-    row: np.ndarray,
-    instance: np.ndarray,
-    least_tiou: float,
-    protocol: Protocol,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Those of the pairs whose tIoU reaches the threshold: position, instance, tIoU (infinite for a hit by 0 / 0)."""
+def _tious(
+    truth: GroundTruth, predictions: Predictions, *, row: np.ndarray, instance: np.ndarray, protocol: Protocol
+) -> np.ndarray:
+    """tIoU of each pair: (P,)."""
     start, end = predictions.start[row], predictions.end[row]
     other_start, other_end = truth.start[instance], truth.end[instance]
     if protocol.union == "hull":
@@ -173,5 +181,28 @@ def _tious_that_reach(
         tiou[(union == 0) & (intersection == 0)] = np.inf
     elif protocol.empty_union == "same":
         tiou[(union == 0) & (start == other_start) & (end == other_end)] = 1.0
-    enough = tiou >= least_tiou
-    return position[enough], instance[enough], tiou[enough]
+    return tiou
+
+
+def _best_first(found: Candidates, truth: GroundTruth) -> Candidates:
+    """By chooser, and each chooser's pairs by falling tIoU."""
+    position, instance, tiou = found.position, found.instance, found.tiou
+    if found.protocol.chooser == "instance":
+        order = np.lexsort((position, -tiou, instance))
+    elif found.protocol.equal_tious == "last":
+        order = np.lexsort((-instance, -tiou, position))
+    else:
+        order = np.lexsort((-truth.end[instance], -truth.start[instance], -tiou, position))
+    return Candidates(
+        position=position[order], instance=instance[order], tiou=tiou[order], protocol=found.protocol
+    )
+
+
+def _joined(parts: list[Candidates], truth: GroundTruth, *, protocol: Protocol) -> Candidates:
+    whole = Candidates(
+        position=np.concatenate([part.position for part in parts]),
+        instance=np.concatenate([part.instance for part in parts]),
+        tiou=np.concatenate([part.tiou for part in parts]),
+        protocol=protocol,
+    )
+    return _best_first(whole, truth) if protocol.chooser == "instance" else whole

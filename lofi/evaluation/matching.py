@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lofi.evaluation.candidates import Candidates
+from lofi.evaluation.candidates import candidates_by_class
 from lofi.evaluation.duplicates import duplicates
 from lofi.evaluation.protocols import PROTOCOLS, Protocol
 from lofi.evaluation.ranking import rank_of_names, ranked_rows
@@ -144,7 +144,9 @@ def match_predictions(
         name_rank_V=rank_of_names(videos)[video_index],
     )
     video = video_index[predictions.video[rows]]
-    candidates = Candidates.of(
+    nothing = np.zeros(0, dtype=np.int32)
+    positions_T, instances_T = [[nothing] for _ in tious], [[nothing] for _ in tious]
+    for candidates in candidates_by_class(
         truth,
         predictions,
         instances=instances,
@@ -154,8 +156,12 @@ def match_predictions(
         num_videos=len(videos),
         least_tiou=float(thresholds.min()),
         protocol=protocol,
-    )
-    hits = [candidates.choose(tiou) for tiou in thresholds]
+    ):
+        for index, tiou in enumerate(thresholds):
+            position, instance = candidates.choose(tiou)
+            positions_T[index].append(position)
+            instances_T[index].append(instance)
+    hits_T = [np.concatenate(parts) for parts in positions_T]
     return Matching(
         protocol=protocol,
         tious=tuple(float(tiou) for tiou in tious),
@@ -166,9 +172,9 @@ def match_predictions(
         score=predictions.score[rows],
         first_K1=first_K1,
         is_ambiguous=_overlaps_ambiguous(truth, predictions, rows=rows, video=video, protocol=protocol),
-        hit_position=np.concatenate([position for position, _ in hits]),
-        hit_instance=np.concatenate([instance for _, instance in hits]),
-        first_hit_T1=np.concatenate([[0], np.cumsum([len(position) for position, _ in hits])]),
+        hit_position=np.concatenate(hits_T),
+        hit_instance=np.concatenate([part for parts in instances_T for part in parts]),
+        first_hit_T1=np.concatenate([[0], np.cumsum([len(hits) for hits in hits_T])]),
         instances=instances,
         instance_label=truth.label[instances],
         instance_video=truth.video[instances],

@@ -1,6 +1,7 @@
 """What a matching holds, the rules of each protocol one by one, and independence of the order of the file."""
 
 import random
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +111,7 @@ def test_pairs_taken_a_few_at_a_time_match_as_all_at_once(
     found = found.select(np.flatnonzero(found.label != found.labels.index("d")))
     whole = match_predictions(truth, found, tious=(0.2, 0.5), protocol=PROTOCOLS[protocol])
     monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr(candidates, "CANDIDATES_AT_ONCE", 20)
     parts = match_predictions(truth, found, tious=(0.2, 0.5), protocol=PROTOCOLS[protocol])
     np.testing.assert_array_equal(whole.instance_NT, parts.instance_NT)
 
@@ -173,6 +175,31 @@ def test_the_curve_of_a_class_without_instance_is_refused() -> None:
 def test_a_curve_without_a_prediction_is_empty() -> None:
     matching = match_predictions(truth_of([instance(0, 4)]), found_of([]), tious=[0.5])
     assert len(precision_recall_curve(matching, class_index=0, tiou_index=0).recall) == 0
+
+
+def test_evaluation_holds_at_most_twice_the_columns_beyond_them() -> None:
+    generator = np.random.default_rng(3)
+    num_videos, num_rows = 150, 90_000
+    names, classes = tuple(f"v{index:03d}" for index in range(num_videos)), tuple("abcdefg")
+
+    def columns(count: int) -> dict[str, np.ndarray]:
+        start = generator.uniform(0, 60, count)
+        return {
+            "video": generator.integers(num_videos, size=count, dtype=np.int32),
+            "label": generator.integers(len(classes), size=count, dtype=np.int32),
+            "start": start,
+            "end": start + generator.uniform(3, 9, count),
+        }
+
+    truth = GroundTruth(
+        videos=names, durations_sec=np.full(num_videos, 70.0), classes=classes, **columns(2500)
+    )
+    found = Predictions(videos=names, labels=classes, score=generator.random(num_rows), **columns(num_rows))
+    tracemalloc.start()
+    mean_average_precision(truth, found, tious=(0.1, 0.3, 0.5, 0.7, 0.9))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes <= 2 * 32 * num_rows
 
 
 @pytest.mark.parametrize("tious", [[], [0.0, 0.5], [1.1], [float("nan")]])
