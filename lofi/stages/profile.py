@@ -33,8 +33,9 @@ from lofi.report.memory_tables import print_memory_table
 from lofi.stages.method_names import method_name
 from lofi.stages.profile_steps import ProfileOptions, measure_recipe, num_steps
 
-Message = tuple[str, Any]
-"""What a child sends: ("step", what it does), ("row", the row), ("refused", the reason)."""
+
+RANK_KEYS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher or an earlier run in this process says of its ranks; a child is a rank of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,10 @@ def run_profile(
 
 
 def measure_in_process(each: NamedRecipe, options: ProfileOptions, advance: Advance) -> dict[str, Any]:
-    """One recipe's row, from a process of its own; a process that ends without one gives a row that says why."""
+    """One recipe's row, from a process of its own; a process that ends without one gives a row that says why.
+
+    It sends ("step", what it does) after every step and ("row", the row) at its end.
+    """
     is_cuda = torch.cuda.is_available()
     context: Any = multiprocessing.get_context("spawn" if is_cuda else "forkserver")
     if not is_cuda:
@@ -137,22 +141,28 @@ def measure_in_process(each: NamedRecipe, options: ProfileOptions, advance: Adva
     return row if row is not None else {**_stub(each), **_ending(child.exitcode)}
 
 
+def measure_or_explain(
+    each: NamedRecipe, options: ProfileOptions, *, advance: Callable[[str], None] = lambda note: None
+) -> dict[str, Any]:
+    """One recipe's row, measured in this process; where that fails for data, recipe or memory, a row that says why."""
+    try:
+        return measure_recipe(each.recipe, options=options, advance=advance)
+    except (ValueError, OSError, DecodeError) as error:
+        needs_no_data = "" if options.synthetic_input else " (--synthetic-input needs no data.)"
+        return {**_stub(each), "error": f"{error}{needs_no_data}"}
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {**_stub(each), "needs_more_than_bytes": device_bytes()}
+
+
 def _child(connection: Connection, each: NamedRecipe, options: ProfileOptions) -> None:
     """Measure, send the row, end. In a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C, by ending this process
     _prefer_as_victim()
-
-    def advance(note: str) -> None:
-        connection.send(("step", note))
-
-    try:
-        row = measure_recipe(each.recipe, options=options, advance=advance)
-    except (ValueError, OSError, DecodeError) as error:
-        row = {**_stub(each), "error": str(error)}
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        row = {**_stub(each), "needs_more_than_bytes": device_bytes()}
+    for key in RANK_KEYS:
+        os.environ.pop(key, None)
+    row = measure_or_explain(each, options, advance=lambda note: connection.send(("step", note)))
     connection.send(("row", row))
     connection.close()
     deepspeed_engine.end_process(0)
