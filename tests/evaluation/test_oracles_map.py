@@ -1,11 +1,25 @@
 """mAP of every shared case under every protocol against what the reference evaluators returned."""
 
+import json
+
 import numpy as np
 import pytest
-from reference.evaluation_oracles import FILES, edge_case, edge_cases, file_case, needs_oracles
+from reference.evaluation_oracles import (
+    FILES,
+    ORACLES,
+    SHARED,
+    edge_case,
+    edge_cases,
+    file_case,
+    found_of,
+    needs_oracles,
+    read,
+    truth_of,
+)
 
 from lofi.evaluation.mean_average_precision import mean_average_precision
 from lofi.evaluation.protocols import PROTOCOLS
+from lofi.evaluation.tables import Predictions
 
 REFERENCES = ("activitynet_toolkit", "opentad", "actionformer")
 REFERENCE_OF = {"activitynet": "activitynet_toolkit", "opentad": "opentad"}
@@ -103,3 +117,37 @@ def test_equal_scores_stay_in_the_range_of_random_orders(protocol: str) -> None:
     )
     values = list(expected["reference"]["activitynet_toolkit"]["mAP"].values())
     np.testing.assert_allclose(out.map_T, values, rtol=0, atol=0.01)
+
+
+@needs_oracles
+def test_two_hundred_thousand_predictions_measure_what_every_reference_measured() -> None:
+    truth = truth_of(read(ORACLES / "gt" / "thumos14_test.json"), subset="test")
+    with np.load(ORACLES / "timing" / "thumos14_test_1000.npz") as columns:
+        found = Predictions(
+            videos=tuple(columns["video_ids"].tolist()),
+            labels=tuple(columns["classes"].tolist()),
+            video=columns["video_index"],
+            label=columns["label_index"],
+            start=columns["start"],
+            end=columns["end"],
+            score=columns["score"],
+        )
+    lines = (ORACLES / "timing" / "timings.jsonl").read_text().splitlines()
+    stored = [row for row in map(json.loads, lines) if row["case"] == "thumos14_test_1000" and "mAP" in row]
+    assert {row["evaluator"] for row in stored} == {"own", "anet", "opentad2", "af"}
+    out = mean_average_precision(truth, found, tious=stored[0]["thresholds"])
+    for row in stored:
+        np.testing.assert_allclose(out.map_T, row["mAP"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.skipif(not (SHARED / "predictions").exists(), reason="the published detections are not here")
+@pytest.mark.parametrize("model", ["c3d", "res3d"])
+def test_opentad_measures_published_detections_as_stored(model: str) -> None:
+    truth = truth_of(read(ORACLES / "gt" / "thumos14_test.json"), subset="test")
+    found = found_of(read(SHARED / "predictions" / f"scnn_{model}_thumos14_nms0.4.json"))
+    stored = read(SHARED / "predictions" / "scnn_opentad_map.json")[f"{model}_nms0.4"]["opentad_mAP"]
+    out = mean_average_precision(
+        truth, found, tious=[float(tiou) for tiou in stored], protocol=PROTOCOLS["opentad"]
+    )
+    # Scores are equal by the dozen: another CPU's sort may order them otherwise.
+    np.testing.assert_allclose(out.map_T, list(stored.values()), rtol=0, atol=0.003)
