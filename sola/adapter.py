@@ -67,7 +67,9 @@ class SolaAdapter(nn.Module):
             )
             for index in range(3)
         )
-        self.alpha = nn.Parameter(torch.zeros(1))  # one number; DeepSpeed cannot broadcast a tensor without dimension
+        self.alpha = nn.Parameter(
+            torch.zeros(1)
+        )  # one number; DeepSpeed cannot broadcast a tensor without dimension
 
     def forward(self, features: Tensor, *, mask: Tensor) -> Tensor:
         """features (B, L, D) float; mask (B, L) bool -> (B, L, D)."""
