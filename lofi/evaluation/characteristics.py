@@ -21,7 +21,7 @@ class Borders:
     """Ascending borders between buckets, at most four each; the first bucket has no lower border, the last no upper."""
 
     coverage: tuple[float, ...]
-    """Length of the instance / duration of its video."""
+    """Length of the instance / duration of its video; in no bucket where that is not known."""
     length: tuple[float, ...]
     """Seconds."""
     num_instances: tuple[float, ...]
