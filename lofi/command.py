@@ -4,10 +4,15 @@ Exit codes: 0 done; 1 stopped in mid-work (a video that cannot be decoded, a los
 work (a recipe, a path, an option); 143 stopped by request after saving a checkpoint.
 """
 
+import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+HOLD_SEC = 5.0
+"""How long another rank than 0 holds back a refusal."""
 
 
 def run_command(command: Callable[[], int | None], *, file: str | None = None) -> int:
@@ -20,12 +25,12 @@ def run_command(command: Callable[[], int | None], *, file: str | None = None) -
     try:
         return command() or 0
     except OSError as error:
-        return _say(f"error: {error}", 2)
+        return _refuse(f"error: {error}")
     except ValueError as error:
         if not _is_ours(error):
             raise
         where = f"{file}: " if file is not None and file not in str(error) else ""
-        return _say(f"error: {where}{error}", 2)
+        return _refuse(f"error: {where}{error}")
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except Exception as error:
@@ -45,6 +50,16 @@ def _is_ours(error: ValueError) -> bool:
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     root = Path(__file__).parents[1]
     return any(root / package in raised_in.parents for package in ("lofi", "sola"))
+
+
+def _refuse(message: str) -> int:
+    """Nearly every refusal is one of all ranks, and should be read once. Another rank than 0 therefore waits a moment before
+    it speaks: where rank 0 refuses as well, the launcher has ended this process by then."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0:
+        return _say(message, 2)
+    time.sleep(HOLD_SEC)
+    return _say(f"rank {rank}: {message}", 2)
 
 
 def _say(message: str, code: int) -> int:

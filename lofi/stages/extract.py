@@ -39,7 +39,7 @@ class Extracted:
     num_videos: int
     """Whole feature files in the directory."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Video -> reason, of those that could not be decoded."""
+    """Video -> reason, of those that could not be decoded and were skipped, as the recipe says."""
 
 
 def run_extraction(recipe: ExtractionRecipe) -> Extracted:
