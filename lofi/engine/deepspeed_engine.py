@@ -133,6 +133,34 @@ def zero_stage(block: dict[str, Any]) -> int:
     return stage
 
 
+def estimate_model_states(
+    *, stage: int, num_weights: int, largest_module_weights: int, world_size: int, offloads_optimizer: bool
+) -> int:
+    """DeepSpeed's own estimate of weights, gradients and optimizer states on one device, bytes; for stages 2 and 3.
+
+    It assumes 16-bit weights and gradients with a 32-bit copy and Adam's states, on one machine.
+    """
+    _import_deepspeed()
+    if stage == 2:
+        from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+        _, on_device = estimate_zero2_model_states_mem_needs(
+            num_weights, num_gpus_per_node=world_size, num_nodes=1, cpu_offload=offloads_optimizer
+        )
+        return int(on_device)
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+
+    _, on_device, _ = estimate_zero3_model_states_mem_needs(
+        num_weights,
+        largest_module_weights,
+        num_gpus_per_node=world_size,
+        num_nodes=1,
+        cpu_offload=offloads_optimizer,
+        cpu_offload_params=False,
+    )
+    return int(on_device)
+
+
 def build_engine(
     module: nn.Module,
     *,

@@ -35,16 +35,18 @@ def count_step(
     gradient_clipping: float,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     reduces_in_bucket: bool = True,
+    accumulates: bool = False,
 ) -> LiveTensorCount:
     """Run one step and count its live tensors on the module's device.
 
     Args:
         module: the objective, its weights made, in training mode.
         optimizer: with its states made.
-        batch: of the step; its tensors count as inputs from where an operation first touches them.
+        batch: of the step; what of it lies on the module's device counts.
         gradient_clipping: greatest gradient norm, 0 for none.
         autocast: the context of the forward pass.
         reduces_in_bucket: with the flat copy of all gradients that DeepSpeed makes at ZeRO stage 0.
+        accumulates: gradients of earlier batches are there already (`gradient_accumulation_steps`).
 
     Returns:
         The count, over.
@@ -54,27 +56,36 @@ def count_step(
         value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
     ]
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if accumulates:
+        for parameter in trained:
+            parameter.grad = torch.zeros_like(parameter)
+    inputs = [tensor for tensor in (batch.frames, batch.features, batch.mask) if tensor is not None]
+
+    def gradients() -> list[Tensor]:
+        return [parameter.grad for parameter in trained if parameter.grad is not None]
+
     with ModuleNames(module) as names:
         count = LiveTensorCount(
             device_type=weights[0].device.type,
-            kinds={"parameters": weights, "optimizer": states},
-            gradients=lambda: [parameter.grad for parameter in trained if parameter.grad is not None],
+            kinds={
+                "parameters": weights,
+                "optimizer": states,
+                "gradients": gradients(),
+                "inputs": inputs,
+            },
+            gradients=gradients,
             module_now=names.now,
         )
         with count:
             with autocast():
                 losses = module(batch)
-            inputs = (batch.frames, batch.features, batch.mask)
-            count.mark("inputs", [tensor for tensor in inputs if tensor is not None])
             loss = losses.total / 1  # the engine divides by the steps that it accumulates
             loss.backward()
-            gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
             if reduces_in_bucket:
-                _reduce_in_buckets(gradients)
-            torch.nn.utils.get_total_norm(gradients)
+                _reduce_in_buckets(gradients())
+            torch.nn.utils.get_total_norm(gradients())
             if gradient_clipping > 0:
-                _clip(gradients, most=gradient_clipping)
-            del gradients
+                _clip(gradients(), most=gradient_clipping)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     return count

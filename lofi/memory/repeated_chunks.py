@@ -37,7 +37,7 @@ def stand_in_for_repeated_chunks(encoder: nn.Module, *, chunks: int, recomputes:
     """
     run = encoder.forward
     standing_in = _StandIn(run, chunks=chunks, recomputes=recomputes)
-    encoder.forward = standing_in  # type: ignore[method-assign]
+    encoder.forward = standing_in
     try:
         yield
     finally:

@@ -1,0 +1,60 @@
+"""Predict the peak memory of training steps, without a GPU, without data and without allocating it.
+
+    python launch/plan_memory.py configs/synthetic/*_tiny_actionformer.yaml
+    python launch/plan_memory.py configs/activitynet13/chunked_tsm_resnet18_actionformer.yaml --world-size 8
+    python launch/plan_memory.py RECIPE train.batch_size=1 gradient.name=chunked gradient.chunk_size=4 --json plan.json
+    python launch/plan_memory.py RECIPE --device cpu train.precision=fp32
+
+One step of every recipe runs on fake tensors: forward, backward, clipping, optimizer. Printed are its peak bytes on one rank
+by kind, where in the step the peak lies, and the modules that hold most.
+"""
+
+import argparse
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="YAML training recipes")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of every recipe")
+    parser.add_argument("--world-size", type=int, default=1, help="ranks that share the batch (1)")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="where the run will train (cuda)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the rows, as memory.json has them")
+    assumed = parser.add_argument_group("where no annotations or features are there to ask")
+    assumed.add_argument("--classes", type=int, default=20, help="classes of the head (20)")
+    assumed.add_argument("--feature-width", type=int, default=512, help="width of features from disk (512)")
+    assumed.add_argument("--snippets", type=int, default=128, help="snippets of features from disk (128)")
+    arguments = parser.parse_intermixed_args()
+    files = [each for each in arguments.recipes if "=" not in each]
+    overrides = [each for each in arguments.recipes if "=" in each] + arguments.overrides
+    if not files:
+        parser.error("no recipe is given, only overrides")
+
+    from lofi.command import run_command
+    from lofi.config.objectives import OWN_PARTS
+    from lofi.stages.plan import PlanOptions, run_plan
+    from lofi.stages.profile import load_recipes
+    from lofi.stages.synthetic_input import Assumed
+    from sola import PARTS as SOLA
+
+    def plan() -> None:
+        options = PlanOptions(
+            device=arguments.device,
+            world_size=arguments.world_size,
+            assumed=Assumed(
+                classes=arguments.classes,
+                feature_width=arguments.feature_width,
+                num_snippets=arguments.snippets,
+            ),
+        )
+        recipes = load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA))
+        run_plan(recipes, options=options, output=arguments.json)
+
+    return run_command(plan)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,205 @@
+"""Plan: recipe -> predicted peak bytes of a step, without data, without weights and without a GPU."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from lofi.config.recipe import Recipe
+from lofi.engine import deepspeed_engine
+from lofi.engine.optimizers import build_optimizer
+from lofi.engine.precision import check_precision, resolve_precision
+from lofi.engine.run_directory import package_versions
+from lofi.fidelity import Fidelity
+from lofi.files import write_json
+from lofi.memory.counting import LiveTensorCount
+from lofi.memory.cuda_rules import cuda_autocast_norms, step_all_weights_in_one_call
+from lofi.memory.fake import fake_tensors
+from lofi.memory.gpu_terms import read_gpu_terms
+from lofi.memory.made_up_batch import made_up_batch
+from lofi.memory.planned_step import count_step, make_optimizer_states
+from lofi.memory.prediction import Prediction, predict_step, prediction_row
+from lofi.memory.repeated_chunks import num_chunks, stand_in_for_repeated_chunks
+from lofi.memory.zero_states import Zero, read_zero
+from lofi.progress import say, track
+from lofi.report.plan_tables import print_plan
+from lofi.stages.build import build_objective
+from lofi.stages.method_names import method_name
+from lofi.stages.profile import NamedRecipe
+from lofi.stages.synthetic_input import SEGMENTS_PER_WINDOW, Assumed, InputShape, input_shape
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """For what to predict."""
+
+    device: Literal["cuda", "cpu"] = "cuda"
+    """Where the run will train; a GPU is taken to compute in bf16."""
+    world_size: int = 1
+    """Ranks that share the recipe's batch."""
+    assumed: Assumed = field(default_factory=Assumed)
+    """Where annotations or features are not there to ask."""
+
+    def __post_init__(self) -> None:
+        if self.device not in ("cuda", "cpu"):
+            raise ValueError(f"device is {self.device!r}; it must be cuda or cpu.")
+        if self.world_size < 1:
+            raise ValueError(f"world_size is {self.world_size}; it must be at least 1.")
+
+
+def predict_peak(recipe: Recipe, *, options: PlanOptions | None = None) -> Prediction:
+    """Run a step of the recipe at each of its fidelities on fake tensors, and say what it holds at its peak.
+
+    Args:
+        recipe: of a training; neither its data nor its weights need exist.
+        options: device, ranks, and what to assume.
+
+    Raises:
+        ValueError: what the run itself would refuse: a fidelity that the encoder cannot take, a batch that the ranks cannot
+            share, a precision that trains wrongly.
+    """
+    options = options or PlanOptions()
+    shape = input_shape(recipe, assumed=options.assumed)
+    zero = read_zero(recipe.deepspeed, world_size=options.world_size)
+    batch_size = _batch_size_of_rank(recipe, options.world_size)
+    precision = resolve_precision(
+        recipe.train.precision, device_type=options.device, has_bf16=True, zero_stage=zero.stage
+    )
+    terms = read_gpu_terms() if options.device == "cuda" else None
+    with fake_tensors():
+        module = build_objective(
+            recipe, classes=shape.classes, feature_width=shape.feature_width, with_weights=False
+        )
+        module.train()
+        encoder = getattr(module, "encoder", None)
+        check_precision(
+            precision,
+            device_type=options.device,
+            zero_stage=zero.stage,
+            has_temporal_convolution=encoder is not None and encoder.has_temporal_convolution,
+        )
+        optimizer = build_optimizer(module, recipe.optimizer_config)
+        if options.device == "cuda":
+            step_all_weights_in_one_call(optimizer)
+        make_optimizer_states(optimizer)
+        trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+        steps = []
+        for fidelity in dict.fromkeys(shape.schedule.fidelities):
+            count = _count(
+                recipe, module, optimizer=optimizer, fidelity=fidelity, shape=shape, batch_size=batch_size,
+                precision=precision, device=options.device,
+            )  # fmt: skip
+            steps.append(
+                predict_step(count, fidelity=str(fidelity), zero=zero, trained_elements=trained, gpu=terms)
+            )
+    return Prediction(
+        recipe=Path(recipe.output).name,
+        method=method_name(recipe),
+        device=options.device,
+        precision=precision,
+        world_size=options.world_size,
+        zero_stage=zero.stage,
+        batch_size=batch_size,
+        steps=tuple(steps),
+        assumptions=shape.assumptions,
+        deepspeed_estimate_bytes=_deepspeed_estimate(module, zero, trained=trained),
+        is_calibrated=terms is not None and terms.calibrated,
+    )
+
+
+def run_plan(
+    recipes: Sequence[NamedRecipe], *, options: PlanOptions, output: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """Predict every recipe, print the table, and write the rows to a memory.json where one is named."""
+    rows = []
+    with track("planning", total=len(recipes)) as advance:
+        for each in recipes:
+            try:
+                prediction = predict_peak(each.recipe, options=options)
+            except ValueError as error:
+                raise ValueError(f"{each.name}: {error}") from error
+            rows.append(prediction_row(replace(prediction, recipe=each.name), versions=package_versions()))
+            advance(note=each.name)
+    print_plan(rows)
+    if output is not None:
+        write_json(output, rows)
+        say(f"written: {output}")
+    return rows
+
+
+def _count(
+    recipe: Recipe,
+    module: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer,
+    fidelity: Fidelity,
+    shape: InputShape,
+    batch_size: int,
+    precision: str,
+    device: str,
+) -> LiveTensorCount:
+    """One counted step at one fidelity."""
+    is_cuda = device == "cuda"
+    batch = made_up_batch(
+        fidelity,
+        num_windows=batch_size,
+        num_segments=SEGMENTS_PER_WINDOW if fidelity.num_snippets > 1 else 1,
+        num_classes=len(shape.classes),
+        feature_width=shape.feature_width,
+        host=torch.device("meta") if is_cuda else None,
+    )
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    if precision != "fp32":
+        autocast = partial(torch.autocast, "cpu", dtype=DTYPES[precision])
+    rules: AbstractContextManager[object] = cuda_autocast_norms(module) if is_cuda else nullcontext()
+    standing_in: AbstractContextManager[None] = nullcontext()
+    chunk_size = getattr(recipe.gradient.config, "chunk_size", None)
+    if recipe.encoder is not None and chunk_size is not None:
+        standing_in = stand_in_for_repeated_chunks(
+            module.get_submodule("encoder"),
+            chunks=num_chunks(batch_size * fidelity.num_snippets, chunk_size=chunk_size),
+            recomputes=recipe.gradient.name == "chunked",
+        )
+    with rules, standing_in:
+        return count_step(
+            module,
+            optimizer=optimizer,
+            batch=batch,
+            gradient_clipping=recipe.train.gradient_clipping,
+            autocast=autocast,
+            reduces_in_bucket=deepspeed_engine.zero_stage(recipe.deepspeed) == 0,
+            accumulates=recipe.deepspeed.get("gradient_accumulation_steps", 1) > 1,
+        )
+
+
+def _batch_size_of_rank(recipe: Recipe, world_size: int) -> int:
+    batch_size = recipe.train.batch_size
+    if batch_size % world_size:
+        raise ValueError(
+            f"train.batch_size is {batch_size}, which {world_size} ranks cannot share evenly; take a multiple of "
+            f"{world_size}."
+        )
+    return batch_size // world_size
+
+
+def _deepspeed_estimate(module: nn.Module, zero: Zero, *, trained: int) -> int | None:
+    """At the stages for which DeepSpeed has an estimator."""
+    if zero.stage < 2:
+        return None
+    largest = max(
+        sum(parameter.numel() for parameter in each.parameters(recurse=False)) for each in module.modules()
+    )
+    return deepspeed_engine.estimate_model_states(
+        stage=zero.stage,
+        num_weights=trained,
+        largest_module_weights=largest,
+        world_size=zero.world_size,
+        offloads_optimizer=zero.offloads_optimizer,
+    )
