@@ -20,7 +20,6 @@ from lofi.report.evaluation import (
     comparison_rows,
     comparison_sentence,
     error_rows,
-    spoken,
     subject,
     warnings,
 )
@@ -82,7 +81,6 @@ def render_evaluation_page(results: Mapping[str, Any], *, figures: Mapping[str, 
         comparison=comparison_sentence(against) if against else None,
         rows=_tiou_rows(results),
         figures={name: Markup(svg) for name, svg in figures.items()},
-        types=[(spoken(name), colour) for name, colour in plots.TYPE_COLOURS.items()],
         errors=error_rows(results["errors"]) if results.get("errors") else None,
         classes=class_averages(results) if results.get("AP") else [],
         curves=[

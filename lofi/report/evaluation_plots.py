@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from lofi.report.axes import WIDTH_INCHES, name_rows, new_figure, short_name
@@ -124,7 +125,7 @@ def plot_class_ap(results: Mapping[str, Any]) -> str:
 def plot_false_positives(errors: Mapping[str, Any]) -> str:
     """What the predictions of every class are, best first, G at a time: one stacked bar for each G."""
     with mpl.rc_context(STYLE):
-        figure, axes = new_figure(2.9)
+        figure, axes = new_figure(3.2)
         shares = errors["false_positives"]["band_shares"]
         for place, band in enumerate(shares):
             bottom = 0.0
@@ -139,8 +140,19 @@ def plot_false_positives(errors: Mapping[str, Any]) -> str:
         axes.xaxis.set_major_locator(FixedLocator(range(1, len(shares) + 1)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:.0f}G"))
         axes.spines["bottom"].set_visible(False)
-        axes.set_xlabel("predictions of a class, best first; G: its instances")
+        axes.set_xlabel("predictions, best first")
         axes.set_ylabel("share, percent")
+        patches = [
+            Patch(color=PART_COLOURS[colour], label=spoken(name)) for name, colour in TYPE_COLOURS.items()
+        ]
+        figure.legend(
+            handles=patches,
+            loc="outside upper left",
+            ncols=3,
+            frameon=False,
+            handlelength=0.8,
+            handleheight=0.8,
+        )
         return svg_text(figure, name="false-positives")
 
 
