@@ -141,7 +141,9 @@ def recall_at_kx(
     wanted = video[rows].astype(np.int64) * num_classes + label[rows]
     place = np.minimum(np.searchsorted(groups, wanted), len(groups) - 1)
     has_instances = groups[place] == wanted
-    ranked = _rank(predictions, rows=rows[has_instances], group=place[has_instances], num_groups=len(groups))
+    rows, place = rows[has_instances], place[has_instances]
+    del label, video, wanted, has_instances  # the sort needs their memory
+    ranked = _rank(predictions, rows=rows, group=place, num_groups=len(groups))
     largest = np.minimum(ranked.count, max(multiples) * instances_G)
     first_MT = _first_cover(
         truth,
