@@ -1,10 +1,62 @@
 """What travels from the data room to an objective: one step's windows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from lofi.segments import Targets, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """What each window (or snippet) shows of its frames: a rectangle, mirrored or not. The same for all frames of a window.
+
+    Cut out on the device, chunk by chunk, from frames that are uint8 still.
+    """
+
+    height: int
+    """h, pixels, at most the frames' H."""
+    width: int
+    """w, pixels, at most the frames' W."""
+    top: Tensor
+    """(B,) int64, first row, 0 to H - h."""
+    left: Tensor
+    """(B,) int64, first column, 0 to W - w."""
+    is_mirrored: Tensor
+    """(B,) bool, left to right."""
+
+    @classmethod
+    def joined(cls, views: "Sequence[Views]") -> "Views":
+        """Views of the same size, one after another."""
+        assert len({(view.height, view.width) for view in views}) == 1
+        return cls(
+            height=views[0].height,
+            width=views[0].width,
+            top=torch.cat([view.top for view in views]),
+            left=torch.cat([view.left for view in views]),
+            is_mirrored=torch.cat([view.is_mirrored for view in views]),
+        )
+
+    def per_snippet(self, num_snippets: int) -> "Views":
+        """Of B windows -> of B x L snippets."""
+        top, left, is_mirrored = (
+            x.repeat_interleave(num_snippets) for x in (self.top, self.left, self.is_mirrored)
+        )
+        return replace(self, top=top, left=left, is_mirrored=is_mirrored)
+
+    def split(self, size: int) -> "list[Views]":
+        """In stretches of `size`; the last one may be shorter."""
+        stretches = zip(*(x.split(size) for x in (self.top, self.left, self.is_mirrored)), strict=True)
+        return [
+            replace(self, top=top, left=left, is_mirrored=is_mirrored) for top, left, is_mirrored in stretches
+        ]
+
+    def to(self, device: torch.device) -> "Views":
+        """The same on a device."""
+        top, left, is_mirrored = (x.to(device) for x in (self.top, self.left, self.is_mirrored))
+        return replace(self, top=top, left=left, is_mirrored=is_mirrored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +74,8 @@ class WindowBatch:
     """(B, L) bool, True where the snippet lies inside its video."""
     frames: Tensor | None = None
     """(B, L, C, T, H, W) uint8 RGB."""
+    views: Views | None = None
+    """What of the frames the encoder sees; None: all."""
     features: Tensor | None = None
     """(B, L, D) float32."""
     failures: tuple[tuple[str, str], ...] = ()

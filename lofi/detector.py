@@ -60,7 +60,7 @@ class Detector(nn.Module):
         assert self.encode is not None
         assert batch.frames is not None
         seeds = draw_snippet_seeds(batch.mask) if self.training else None
-        return self.encode(self.encoder, batch.frames, snippet_seeds=seeds)
+        return self.encode(self.encoder, batch.frames, snippet_seeds=seeds, views=batch.views)
 
     def _adapted(self, features: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> what the head takes, (B, D, L)."""
@@ -73,7 +73,11 @@ class Detector(nn.Module):
         if batch.frames is None or self.encoder is None:
             return self.feature_sequence(batch)
         return encode_detached(
-            self.encoder, batch.frames, snippet_seeds=None, chunk_size=PREDICTION_CHUNK_SNIPPETS
+            self.encoder,
+            batch.frames,
+            snippet_seeds=None,
+            chunk_size=PREDICTION_CHUNK_SNIPPETS,
+            views=batch.views,
         )
 
 

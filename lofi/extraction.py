@@ -52,7 +52,7 @@ def extract_videos(
         assert batch.frames is not None
         failures = dict(batch.failures)
         features_BLD = encode_detached(
-            encoder, batch.frames, snippet_seeds=None, chunk_size=config.chunk_size
+            encoder, batch.frames, snippet_seeds=None, chunk_size=config.chunk_size, views=batch.views
         )
         features = features_BLD.float().cpu().numpy().astype(config.dtype)
         for window, mask, part in zip(batch.windows, batch.mask.numpy(), features, strict=True):

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from lofi.batches import WindowBatch
+from lofi.batches import Views, WindowBatch
 from lofi.fidelity import Fidelity
 from lofi.segments import Detections, Targets
 
@@ -86,8 +86,11 @@ class TalHead(Protocol):
 class GradientPath(Protocol):
     """How the loss reaches the encoder: a function from a window's frames to its features."""
 
-    def __call__(self, encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None) -> Tensor:
-        """frames (B, L, C, T, H, W) uint8, on any device; snippet_seeds (B, L) int64 -> (B, L, D) on the encoder's."""
+    def __call__(
+        self, encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None, views: Views | None = None
+    ) -> Tensor:
+        """frames (B, L, C, T, H, W) uint8, on any device; snippet_seeds (B, L) int64; views of B windows, what they show
+        of their frames -> (B, L, D) on the encoder's device."""
         ...
 
 

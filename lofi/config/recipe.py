@@ -114,7 +114,7 @@ def _check_source(recipe: Recipe) -> None:
             if getattr(recipe, key) is not None:
                 raise ValueError(f"{key} has no effect with data.features; remove one of the two.")
         where = "with data.features"
-        _refuse_set(recipe.data, "data", ("videos", "frame_cache", "flip", "resize"), where)
+        _refuse_set(recipe.data, "data", ("videos", "frame_cache", "flip", "random_crop", "resize"), where)
         _refuse_set(recipe.grid, "grid", ("frame_rate", "frame_stride"), where)
         if recipe.gradient.name != "detached":
             raise ValueError(
@@ -200,7 +200,7 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
     if recipe.data.videos is None:
         raise ValueError("data.videos (a folder) is missing.")
     where = "in an extraction recipe"
-    unused = ("features", "flip", "clips_per_segment", "training_subset", "validation_subset")
+    unused = ("features", "flip", "random_crop", "clips_per_segment", "training_subset", "validation_subset")
     _refuse_set(recipe.data, "data", unused, where)
     _refuse_set(recipe.encoder.config, "encoder", ("dropout", "frozen_stages", "norm"), where)
     if recipe.fidelity.reduction != "none":

@@ -6,7 +6,7 @@ epoch, index) alone, so a sample is the same in whatever process and order it is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lofi.batches import Views
 from lofi.data.decode import DecodeError, Resize, VideoInfo, VideoReader, check_duration, open_video
 from lofi.data.frame_cache import MAX_CACHED_CLIP_FRAMES, FrameCache
 from lofi.data.grid import (
@@ -45,7 +46,10 @@ class DataConfig:
     resize: Literal["crop", "stretch"] = "crop"
     """crop keeps the shape of things and loses the edges of the frame; stretch keeps all of the frame."""
     flip: bool = False
-    """In training, mirror half of the windows left to right (a whole window at a time)."""
+    """In training, mirror half of the windows left to right (a whole window at a time, on the device)."""
+    random_crop: float = 1.0
+    """In training, decode frames this many times as high and as wide as the fidelity says, and cut out its height x width
+    (on the device) at a place drawn for each window and epoch; 1 to 2, 1 cuts out nothing."""
     frame_cache: str | None = None
     """Folder for decoded frames, which later epochs read in place of the videos; null keeps none."""
     workers: int = 0
@@ -62,6 +66,8 @@ class DataConfig:
             raise ValueError(f"data.workers is {self.workers}; it must be at least 0.")
         if self.clips_per_segment < 1:
             raise ValueError(f"data.clips_per_segment is {self.clips_per_segment}; it must be at least 1.")
+        if not 1 <= self.random_crop <= 2:
+            raise ValueError(f"data.random_crop is {self.random_crop}; it must lie in 1 to 2.")
         if self.resize not in ("crop", "stretch"):
             raise ValueError(f"data.resize is {self.resize!r}; it must be crop or stretch.")
         if self.on_decode_error not in ("stop", "skip"):
@@ -71,7 +77,11 @@ class DataConfig:
         if self.videos is None and self.features is None:
             raise ValueError("data.videos and data.features are both missing; one of them must be given.")
         if self.videos is None:
-            for key, is_set in (("flip", self.flip), ("frame_cache", self.frame_cache is not None)):
+            for key, is_set in (
+                ("flip", self.flip),
+                ("random_crop", self.random_crop != 1),
+                ("frame_cache", self.frame_cache is not None),
+            ):
                 if is_set:
                     raise ValueError(f"data.{key} has no effect without data.videos; remove it.")
 
@@ -88,6 +98,7 @@ class FrameWindows(Dataset[WindowSample]):
         seed: int,
         resize: Resize = "crop",
         flip: bool = False,
+        random_crop: float = 1.0,
         jitter: bool = False,
         frame_cache: str | Path | None = None,
         on_decode_error: Literal["stop", "skip"] = "stop",
@@ -101,6 +112,7 @@ class FrameWindows(Dataset[WindowSample]):
             seed: of what is drawn in training.
             resize: how frames become height x width.
             flip: mirror half of the windows in training.
+            random_crop: in training, decode frames so many times as high and wide, and show a place of them.
             jitter: in training, draw the place of the frames inside their window anew each epoch, where a window is a
                 single snippet (L = 1); otherwise it is the middle. For clips: a detector's targets would not follow.
             frame_cache: folder for decoded frames; None keeps none.
@@ -114,6 +126,7 @@ class FrameWindows(Dataset[WindowSample]):
         self._seed = seed
         self._resize = resize
         self._flip = flip
+        self._random_crop = random_crop
         self._jitter = jitter
         self._cache = None if frame_cache is None else FrameCache(frame_cache)
         self._on_decode_error = on_decode_error
@@ -135,27 +148,52 @@ class FrameWindows(Dataset[WindowSample]):
             self._open = None
             if self._on_decode_error == "stop":
                 raise DecodeError(window.video, f"{error.reason} ({self.paths[window.video]})") from None
-            return failed_sample(window, error.reason, frames=_no_frames(key.fidelity))
+            generator = sample_generator(self._seed, epoch=key.epoch, index=key.index)
+            return failed_sample(
+                window,
+                error.reason,
+                frames=_no_frames(self._decoded(key)),
+                view=self._view(key, generator, is_mirrored=False),
+            )
 
     def _read(self, window: Window, key: SampleKey) -> WindowSample:
         fidelity = key.fidelity
         check_duration(window.video, self._info(window.video), annotated_sec=window.video_duration_sec)
         generator = sample_generator(self._seed, epoch=key.epoch, index=key.index)
-        flips, place = generator.random() < 0.5, generator.random()
+        is_mirrored, place = bool(generator.random() < 0.5), generator.random()
+        view = self._view(key, generator, is_mirrored=is_mirrored and self._flip)
+        decoded = self._decoded(key)
         is_moved = self._jitter and key.training and fidelity.num_snippets == 1
         indices = self._indices(window, fidelity, place=place if is_moved else 0.5)
         if is_moved:
-            images = self._moved_clip(window, fidelity, indices)
+            images = self._moved_clip(window, decoded, indices)
         else:
-            images = self._images(window.video, indices, fidelity)
-        frames = _as_frames(images, fidelity)
-        if key.training and self._flip and flips:
-            frames = frames.flip(-1)
+            images = self._images(window.video, indices, decoded)
         return WindowSample(
             window=window,
             targets=window_targets(window, num_snippets=fidelity.num_snippets),
             mask=window_mask(window, num_snippets=fidelity.num_snippets),
-            frames=frames,
+            frames=_as_frames(images, decoded),
+            view=view,
+        )
+
+    def _decoded(self, key: SampleKey) -> Fidelity:
+        """The size at which frames are decoded."""
+        return decoded_fidelity(key.fidelity, random_crop=self._random_crop if key.training else 1.0)
+
+    def _view(self, key: SampleKey, generator: np.random.Generator, *, is_mirrored: bool) -> Views | None:
+        """What the encoder sees of the decoded frames; None where that is always all of them, as they are."""
+        if not key.training or not (self._flip or self._random_crop > 1):
+            return None
+        fidelity, decoded = key.fidelity, self._decoded(key)
+        top = generator.integers(decoded.height - fidelity.height + 1)
+        left = generator.integers(decoded.width - fidelity.width + 1)
+        return Views(
+            height=fidelity.height,
+            width=fidelity.width,
+            top=torch.tensor([top]),
+            left=torch.tensor([left]),
+            is_mirrored=torch.tensor([is_mirrored]),
         )
 
     def _indices(self, window: Window, fidelity: Fidelity, *, place: float) -> np.ndarray:
@@ -220,6 +258,15 @@ class FrameWindows(Dataset[WindowSample]):
             self._open = None
             self._open = (video, open_video(self.paths[video], info=self._infos.get(video)))
         return self._open[1]
+
+
+def decoded_fidelity(fidelity: Fidelity, *, random_crop: float) -> Fidelity:
+    """The size at which frames are decoded for a training step of this fidelity (`DataConfig.random_crop`)."""
+    return replace(
+        fidelity,
+        height=round(fidelity.height * random_crop),
+        width=round(fidelity.width * random_crop),
+    )
 
 
 def sample_generator(seed: int, *, epoch: int, index: int) -> np.random.Generator:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lofi.batches import WindowBatch
+from lofi.batches import Views, WindowBatch
 from lofi.data.grid import snippet_centres_sec, snippet_mask
 from lofi.fidelity import Fidelity
 from lofi.segments import Targets, Window
@@ -21,7 +21,7 @@ class SampleKey:
     fidelity: Fidelity
     epoch: int = 0
     training: bool = False
-    """True flips and jitters, where the dataset does that."""
+    """True flips, crops and jitters, where the dataset does that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class WindowSample:
     """(L,) bool."""
     frames: Tensor | None = None
     """(L, C, T, H, W) uint8."""
+    view: Views | None = None
+    """What it shows of its frames: of one window (B = 1); None: all."""
     features: Tensor | None = None
     """(L, D) float32."""
     failure: tuple[str, str] | None = None
@@ -41,14 +43,16 @@ class WindowSample:
 
 
 def collate(samples: Sequence[WindowSample]) -> WindowBatch:
-    """Samples of one fidelity -> a batch."""
+    """Samples of one fidelity -> a batch. Either all of them have a view or none."""
     frames = [sample.frames for sample in samples if sample.frames is not None]
     features = [sample.features for sample in samples if sample.features is not None]
+    views = [sample.view for sample in samples if sample.view is not None]
     return WindowBatch(
         windows=tuple(sample.window for sample in samples),
         targets=tuple(sample.targets for sample in samples),
         mask=torch.stack([sample.mask for sample in samples]),
         frames=torch.stack(frames) if frames else None,
+        views=Views.joined(views) if views else None,
         features=torch.stack(features) if features else None,
         failures=tuple(sample.failure for sample in samples if sample.failure is not None),
     )
@@ -61,9 +65,15 @@ def window_mask(window: Window, *, num_snippets: int) -> Tensor:
 
 
 def failed_sample(
-    window: Window, reason: str, *, frames: Tensor | None = None, features: Tensor | None = None
+    window: Window,
+    reason: str,
+    *,
+    frames: Tensor | None = None,
+    view: Views | None = None,
+    features: Tensor | None = None,
 ) -> WindowSample:
-    """All masked and without targets. Args: frames (L, C, T, H, W) or features (L, D): something to fill the batch."""
+    """All masked and without targets. Args: frames (L, C, T, H, W) with a view where the others have one, or features
+    (L, D): something to fill the batch."""
     content = frames if frames is not None else features
     assert content is not None
     return WindowSample(
@@ -71,6 +81,7 @@ def failed_sample(
         targets=Targets(segments=torch.zeros(0, 2), labels=torch.zeros(0, dtype=torch.int64)),
         mask=torch.zeros(len(content), dtype=torch.bool),
         frames=frames,
+        view=view,
         features=features,
         failure=(window.video, reason),
     )

@@ -7,6 +7,7 @@ takes. Exact as long as norm layers are frozen or per sample: a batch norm in tr
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lofi.batches import Views
 from lofi.gradients.joint import encode_joint
 
 
@@ -16,6 +17,8 @@ def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
     return output
 
 
-def encode_checkpointed(encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None) -> Tensor:
+def encode_checkpointed(
+    encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None, views: Views | None = None
+) -> Tensor:
     """As `encode_joint`: frames (B, L, C, T, H, W) uint8 -> (B, L, D)."""
-    return encode_joint(encoder, frames, snippet_seeds=snippet_seeds, run_block=checkpoint_block)
+    return encode_joint(encoder, frames, snippet_seeds=snippet_seeds, run_block=checkpoint_block, views=views)

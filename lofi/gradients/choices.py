@@ -44,6 +44,8 @@ class SampledConfig:
     """Of the chunks that carry gradient, in (0, 1]."""
     rescale: bool = False
     """Divide the encoder's gradient by the drawn share, which makes it unbiased."""
+    recompute: bool = False
+    """Recompute the drawn chunks in the backward pass, one at a time: the memory of one chunk, whatever the share."""
 
     def __post_init__(self) -> None:
         _check_chunk_size(self.chunk_size)
@@ -77,7 +79,13 @@ def build_chunked(config: ChunkedConfig) -> GradientPath:
 
 
 def build_sampled(config: SampledConfig) -> GradientPath:
-    return partial(encode_sampled, chunk_size=config.chunk_size, share=config.share, rescale=config.rescale)
+    return partial(
+        encode_sampled,
+        chunk_size=config.chunk_size,
+        share=config.share,
+        rescale=config.rescale,
+        recompute=config.recompute,
+    )
 
 
 def build_detached(config: DetachedConfig) -> GradientPath:

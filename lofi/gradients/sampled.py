@@ -4,12 +4,20 @@ The sampled gradient of ETAD (Liu et al. 2023, arXiv:2205.07134), drawn uniforml
 loss and the head's gradients are exact. The encoder's gradient is the sum over the drawn snippets alone: its expectation
 is share times the exact one (biased by that factor, which `rescale` divides out; then it is unbiased, with more
 variance). At share 1 it is the chunked gradient.
+
+The drawn chunks' activations are kept, which is quick, or recomputed one chunk at a time, which needs the memory of one
+chunk whatever the share.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from lofi.gradients.chunked import encode_chunk
+from lofi.batches import Views
+from lofi.gradients.chunked import encode_chunk, encoder_device, split_seeds
+from lofi.gradients.prefetch import ChunkFrames
 from lofi.protocols import call_block
 
 
@@ -21,6 +29,8 @@ def encode_sampled(
     chunk_size: int,
     share: float,
     rescale: bool = False,
+    recompute: bool = False,
+    views: Views | None = None,
 ) -> Tensor:
     """Encode B x L snippets; a share of the chunks with gradient.
 
@@ -31,21 +41,32 @@ def encode_sampled(
         chunk_size: snippets that are encoded, and drawn, together.
         share: of the chunks that carry gradient, in (0, 1]; at least one does.
         rescale: multiply the encoder's gradient by chunks / drawn chunks.
+        recompute: keep no activations of the drawn chunks either, and recompute one at a time, as `chunked` does.
+        views: what each window shows of its frames; None: all.
 
     Returns:
         (B, L, D) on the encoder's device.
     """
-    chunks = frames.flatten(0, 1).split(chunk_size)
-    seeds = [None] * len(chunks) if snippet_seeds is None else snippet_seeds.flatten().split(chunk_size)
-    drawn = _draw_chunks(len(chunks), snippet_seeds=snippet_seeds, share=share)
+    device = encoder_device(encoder)
+    num_chunks = math.ceil(frames.shape[:2].numel() / chunk_size)
+    drawn = _draw_chunks(num_chunks, snippet_seeds=snippet_seeds, share=share)
+    chunks = ChunkFrames(frames, chunk_size=chunk_size, device=device, views=views, recomputed=drawn)
+    seeds = split_seeds(snippet_seeds, chunk_size=chunk_size, device=device)
     features = []
-    for index, (chunk, seed) in enumerate(zip(chunks, seeds, strict=True)):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and index in drawn):
-            features.append(encode_chunk(encoder, chunk, seed, call_block))
+    for index in range(num_chunks):
+        seed = None if seeds is None else seeds[index]
+        carries_gradient = torch.is_grad_enabled() and index in drawn
+        if carries_gradient and recompute:
+            features.append(
+                checkpoint(encode_chunk, encoder, chunks, index, seed, call_block, use_reentrant=False)
+            )
+        else:
+            with torch.set_grad_enabled(carries_gradient):
+                features.append(encode_chunk(encoder, chunks, index, seed, call_block))
     features_BLD = torch.cat(features).unflatten(0, frames.shape[:2])
     if rescale and drawn:
         exact = features_BLD.detach()
-        features_BLD = exact + (features_BLD - exact) * (len(chunks) / len(drawn))
+        features_BLD = exact + (features_BLD - exact) * (num_chunks / len(drawn))
     return features_BLD
 
 

@@ -43,7 +43,7 @@ class Classification(nn.Module):
         """frames (B, L, C, T, H, W), one label per window -> cross entropy and accuracy over valid windows."""
         assert batch.frames is not None
         seeds = draw_snippet_seeds(batch.mask) if self.training else None
-        features_BLD = self.encode(self.encoder, batch.frames, snippet_seeds=seeds)
+        features_BLD = self.encode(self.encoder, batch.frames, snippet_seeds=seeds, views=batch.views)
         logits_BK = self.classifier(features_BLD.mean(dim=1)).float()
         is_valid_B = torch.tensor([len(target.labels) > 0 for target in batch.targets])
         labels_B = torch.stack(

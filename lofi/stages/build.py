@@ -19,7 +19,7 @@ from lofi.data.annotations import (
 from lofi.data.feature_store import FAILURES_NAME, failed_videos, open_feature_directory
 from lofi.data.feature_windows import FeatureWindows
 from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
-from lofi.data.frame_windows import DataConfig, FrameWindows
+from lofi.data.frame_windows import DataConfig, FrameWindows, decoded_fidelity
 from lofi.data.grid import GridConfig
 from lofi.data.windows import prediction_windows
 from lofi.encoders.build import build_encoder
@@ -62,7 +62,9 @@ def open_source(recipe: Recipe) -> Source:
     else:
         training = open_windows(recipe, annotations, windows)
     if recipe.data.frame_cache is not None:
-        num_bytes = estimate_cache_bytes(windows, schedule.fidelities, jitter=recipe.kind.takes_clips)
+        crop = recipe.data.random_crop
+        decoded = [decoded_fidelity(fidelity, random_crop=crop) for fidelity in schedule.fidelities]
+        num_bytes = estimate_cache_bytes(windows, decoded, jitter=recipe.kind.takes_clips)
         if validation is not None:
             num_bytes += estimate_cache_bytes(validation.windows, [full_fidelity(recipe)])
         say_cache_size(recipe.data.frame_cache, num_bytes=num_bytes)
@@ -188,6 +190,7 @@ def open_frame_windows(
         seed=seed,
         resize=data.resize,
         flip=data.flip,
+        random_crop=data.random_crop,
         jitter=jitter,
         on_decode_error=data.on_decode_error,
         frame_cache=data.frame_cache,

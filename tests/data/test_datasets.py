@@ -125,14 +125,20 @@ def test_windows_of_several_snippets_or_without_jitter_do_not_move_in_training(
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(numbered_videos):
+    def drawn(data, keys):
+        samples = [data[key] for key in keys]
+        return [(s.frames, torch.stack([s.view.top, s.view.left, s.view.is_mirrored])) for s in samples]
+
     keys = [SampleKey(index=i, fidelity=CLIP, epoch=e, training=True) for i in range(3) for e in range(3)]
-    first = dataset([SEGMENT] * 3, numbered_videos, flip=True, jitter=True)
+    options = {"flip": True, "jitter": True, "random_crop": 1.3}
+    first = dataset([SEGMENT] * 3, numbered_videos, **options)
     second = pickle.loads(pickle.dumps(first))
-    forward = [first[key].frames for key in keys]
-    backward = [second[key].frames for key in reversed(keys)][::-1]
-    assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))
-    other = dataset([SEGMENT] * 3, numbered_videos, flip=True, jitter=True, seed=4)
-    assert not all(torch.equal(other[key].frames, a) for key, a in zip(keys, forward, strict=True))
+    forward, backward = drawn(first, keys), drawn(second, keys[::-1])[::-1]
+    for part in range(2):
+        assert all(torch.equal(a[part], b[part]) for a, b in zip(forward, backward, strict=True))
+    others = drawn(dataset([SEGMENT] * 3, numbered_videos, **options, seed=4), keys)
+    for part in range(2):
+        assert not all(torch.equal(a[part], b[part]) for a, b in zip(forward, others, strict=True))
 
 
 def test_flip_mirrors_about_half_of_the_training_windows_and_no_others(numbered_videos):
@@ -141,12 +147,45 @@ def test_flip_mirrors_about_half_of_the_training_windows_and_no_others(numbered_
     num_mirrored = 0
     for epoch in range(40):
         key = SampleKey(index=0, fidelity=small, epoch=epoch, training=True)
-        frames, original = flipping[key].frames, plain[key].frames
-        is_mirrored = torch.equal(frames, original.flip(-1))
-        assert is_mirrored or torch.equal(frames, original)
-        num_mirrored += is_mirrored
-        assert torch.equal(flipping[replace(key, training=False)].frames, original)
+        flipped = flipping[key]
+        assert torch.equal(flipped.frames, plain[key].frames)
+        assert (flipped.view.height, flipped.view.width) == (12, 20)
+        assert (int(flipped.view.top), int(flipped.view.left)) == (0, 0)
+        num_mirrored += bool(flipped.view.is_mirrored)
+        assert flipping[replace(key, training=False)].view is None
+        assert plain[key].view is None
     assert 10 <= num_mirrored <= 30
+
+
+def test_a_random_crop_decodes_larger_frames_in_training_and_shows_all_places_of_them(numbered_videos):
+    data = dataset([WHOLE], numbered_videos, random_crop=1.25)
+    small = Fidelity(num_snippets=2, frames=2, height=12, width=20)
+    tops, lefts = set(), set()
+    for epoch in range(60):
+        sample = data[SampleKey(index=0, fidelity=small, epoch=epoch, training=True)]
+        assert sample.frames.shape == (2, 3, 2, 15, 25)
+        assert (sample.view.height, sample.view.width) == (12, 20)
+        assert not sample.view.is_mirrored
+        tops.add(int(sample.view.top))
+        lefts.add(int(sample.view.left))
+    assert tops == set(range(15 - 12 + 1))
+    assert lefts == set(range(25 - 20 + 1))
+    assert data[SampleKey(index=0, fidelity=small)].frames.shape == (2, 3, 2, 12, 20)
+
+
+def test_a_batch_has_the_views_of_its_samples_one_that_could_not_be_decoded_among_them(
+    numbered_videos, tmp_path
+):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"nothing" * 30)
+    windows = [WHOLE, replace(WHOLE, video="bad")]
+    paths = {**numbered_videos, "bad": broken}
+    data = dataset(windows, paths, random_crop=1.5, flip=True, on_decode_error="skip")
+    samples = [data[SampleKey(index=index, fidelity=CLIP, training=True)] for index in (0, 1)]
+    batch = collate(samples)
+    assert batch.views.top.tolist() == [int(sample.view.top) for sample in samples]
+    assert batch.views.is_mirrored.shape == (2,)
+    assert batch.failures[0][0] == "bad"
 
 
 def test_cached_samples_equal_decoded_ones_and_decode_nothing(numbered_videos, tmp_path):
@@ -388,6 +427,8 @@ def test_interpolation_is_numpys(positions):
         ({"on_decode_error": "ignore"}, r"data\.on_decode_error is 'ignore'"),
         ({"videos": None}, r"data\.videos and data\.features are both missing"),
         ({"videos": None, "features": "f", "flip": True}, r"data\.flip has no effect"),
+        ({"videos": None, "features": "f", "random_crop": 1.2}, r"data\.random_crop has no effect"),
+        ({"random_crop": 0.9}, r"data\.random_crop is 0.9; it must lie in 1 to 2"),
         ({"videos": None, "features": "f", "frame_cache": "c"}, r"data\.frame_cache has no effect"),
     ],
 )

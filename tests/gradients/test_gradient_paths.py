@@ -65,6 +65,7 @@ EXACT = {
     **{f"chunked_{size}": partial(encode_chunked, chunk_size=size) for size in (1, 3, B * L, 64)},
     "chunked_checkpointed": partial(encode_chunked, chunk_size=4, checkpoint_blocks=True),
     "sampled_at_share_one": partial(encode_sampled, chunk_size=3, share=1.0),
+    "sampled_recomputed_at_share_one": partial(encode_sampled, chunk_size=3, share=1.0, recompute=True),
 }
 
 
@@ -136,6 +137,15 @@ def test_rescaled_sampled_gradient_is_larger_by_the_inverse_share(setting):
     rescaled = drawn_gradients(setting, seeds, share=0.4, rescale=True)
     for name in plain:
         torch.testing.assert_close(rescaled[name], plain[name] * 5 / 2, rtol=1e-10, atol=1e-11)
+
+
+def test_recomputing_the_drawn_chunks_changes_no_bit_of_the_sampled_gradient(setting):
+    _, _, seeds, _ = setting
+    kept = drawn_gradients(setting, seeds, share=0.4)
+    recomputed = drawn_gradients(setting, seeds, share=0.4, recompute=True)
+    assert all(torch.equal(recomputed[name], value) for name, value in kept.items())
+    drawn, others = 2, 3
+    assert len(setting[0].batch_sizes) == drawn + others + drawn
 
 
 def test_sampling_is_seeded(setting):

@@ -1,0 +1,135 @@
+"""A window's frames on the encoder's device, a chunk at a time, each copied while the chunk before it is encoded.
+
+Frames wait on the host as uint8 and come to the device by chunks, in the forward pass from the first to the last and in
+the backward pass, which recomputes, from the last to the first. So the device holds the frames of two chunks at most: of
+the one that is encoded, and of the one that comes next.
+
+On CUDA the copy runs on a stream of its own, from page-locked memory (loaders pin it). The memory that it writes to belongs
+to the stream that computes: the copy waits for what that stream had still to do, which may be reading what lay there
+before, and the computation waits for the copy. Nothing else shares that memory, so that no `record_stream` is needed,
+whose late releases would make the peak a matter of chance.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lofi.batches import Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ahead:
+    """A chunk on its way."""
+
+    index: int
+    frames: Tensor
+    copied: torch.cuda.Event | None
+
+
+class ChunkFrames:
+    """The frames of B x L snippets, chunk by chunk."""
+
+    def __init__(
+        self,
+        frames: Tensor,
+        *,
+        chunk_size: int,
+        device: torch.device,
+        views: Views | None = None,
+        recomputed: Iterable[int] | None = None,
+    ) -> None:
+        """Nothing is copied yet.
+
+        Args:
+            frames: (B, L, C, T, H, W) uint8, on any device.
+            chunk_size: N, snippets of a chunk; the last one may have fewer.
+            device: where they are encoded.
+            views: what each of the B windows shows of its frames; None: all.
+            recomputed: chunks that the backward pass takes again, from the last on; None: all. A guess to copy ahead by:
+                any chunk may be taken at any time.
+        """
+        self._chunks = frames.flatten(0, 1).split(chunk_size)
+        self._views: list[Views | None] = [None] * len(self._chunks)
+        if views is not None:
+            self._views = list(views.to(device).per_snippet(frames.shape[1]).split(chunk_size))
+        self._device = device
+        self._recomputed = sorted(range(len(self._chunks)) if recomputed is None else recomputed)
+        self._is_there = frames.device == device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" and not self._is_there else None
+        self._last_taken = -1
+        self._ahead: _Ahead | None = None
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __del__(self) -> None:
+        self._await_copy()
+
+    def take(self, index: int) -> Tensor:
+        """A chunk, (N, C, T, H, W) uint8 on the device, as its views show it; the copy of the next one begins."""
+        if self._is_there:
+            frames = self._chunks[index]
+        else:
+            if self._ahead is None or self._ahead.index != index:
+                self._start(index)
+            frames = self._arrived()
+            following = self._following(index)
+            self._last_taken = index
+            if following is not None:
+                self._start(following)
+        views = self._views[index]
+        return frames if views is None else show(frames, views)
+
+    def _following(self, index: int) -> int | None:
+        """The chunk that is likely taken next: the next one forward, or the one before that is recomputed."""
+        if index > self._last_taken:
+            return index + 1 if index + 1 < len(self) else None
+        return max((each for each in self._recomputed if each < index), default=None)
+
+    def _start(self, index: int) -> None:
+        self._await_copy()
+        chunk = self._chunks[index]
+        if self._stream is None:
+            self._ahead = _Ahead(index=index, frames=chunk.to(self._device), copied=None)
+            return
+        frames = torch.empty_like(chunk, device=self._device)
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            frames.copy_(chunk, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+        self._ahead = _Ahead(index=index, frames=frames, copied=copied)
+
+    def _arrived(self) -> Tensor:
+        assert self._ahead is not None
+        frames = self._ahead.frames
+        self._await_copy()
+        return frames
+
+    def _await_copy(self) -> None:
+        """Let the stream that computes wait for the copy; also where nobody takes it, before its memory is given away."""
+        ahead, self._ahead = getattr(self, "_ahead", None), None
+        if ahead is not None and ahead.copied is not None:
+            torch.cuda.current_stream(self._device).wait_event(ahead.copied)
+
+
+def show(frames: Tensor, views: Views) -> Tensor:
+    """Cut out and mirror what each snippet shows.
+
+    Args:
+        frames: (N, C, T, H, W) uint8.
+        views: of N snippets, on the same device.
+
+    Returns:
+        (N, C, T, h, w) uint8, h x w as the views say.
+    """
+    height, width = views.height, views.width
+    down = torch.arange(height, device=frames.device)
+    across = torch.arange(width, device=frames.device)
+    rows_Nh = views.top[:, None] + down
+    columns_Nw = views.left[:, None] + torch.where(views.is_mirrored[:, None], width - 1 - across, across)
+    place = rows_Nh[:, :, None] * frames.shape[-1] + columns_Nw[:, None, :]
+    place_NCThw = place.flatten(1)[:, None, None].expand(-1, *frames.shape[1:3], -1)
+    return frames.flatten(3).gather(3, place_NCThw).unflatten(3, (height, width))
