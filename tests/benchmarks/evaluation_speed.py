@@ -1,4 +1,4 @@
-"""How long mAP and AR@AN take from two JSON files to the numbers, beside what the field's evaluators took.
+"""How long mAP, AR@AN and a bootstrap of 1,000 resamples take from two JSON files, beside what the field's evaluators took.
 
     python tests/benchmarks/evaluation_speed.py
     python tests/benchmarks/evaluation_speed.py --case anet13_val_100 --repeat 5
@@ -23,6 +23,7 @@ import tempfile
 import time
 import tracemalloc
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,10 @@ EVALUATORS = {
         "af": "ActionFormer",
     },
     "recall": {"anetprop": "ActivityNet toolkit"},
+    "bootstrap": {},
 }
 """Measure -> evaluator in timings.jsonl -> name to print."""
+TITLES = {"map": "mAP", "recall": "AR@AN", "bootstrap": "1,000 resamples"}
 
 
 def main() -> None:
@@ -94,7 +97,7 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(measure(arguments.child, folder=arguments.folder, case=CASES[arguments.case[0]])))
         return
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
+    print(f"{processor()}, one core; Python {platform.python_version()}, numpy {metadata.version('numpy')}")
     with tempfile.TemporaryDirectory() as temporary:
         for name in arguments.case or CASES:
             folder = (arguments.folder or Path(temporary)) / name
@@ -110,16 +113,16 @@ def run_case(folder: Path, *, name: str, repeat: int, oracles: Path, is_made: bo
         f"{', predictions made here' if is_made else ''}"
     )
     memory = in_fresh_process("memory", folder=folder, name=name)
-    for what, title in (("map", "mAP"), ("recall", "AR@AN")):
+    for what, title in TITLES.items():
         runs = [in_fresh_process(what, folder=folder, name=name) for _ in range(repeat)]
         best = min(runs, key=lambda run: run["cpu_s"])
         print(
-            f"  {title:5} this project            wall {best['wall_s']:7.2f} s  CPU {best['cpu_s']:7.2f} s  "
+            f"  {title:15} this project            wall {best['wall_s']:7.2f} s  CPU {best['cpu_s']:7.2f} s  "
             f"(annotations {best['annotations_s']:.2f}, predictions {best['predictions_s']:.2f}, evaluation "
             f"{best['evaluation_s']:.2f} s; imports {best['imports_s']:.2f} s more)  load average {best['load']:.1f}"
         )
         print(
-            f"        peak resident {best['peak_bytes'] / 2**20:.0f} MiB, of it after imports {best['peak_bytes'] / 2**20 - best['resident_bytes'] / 2**20:.0f} MiB"
+            f"                  peak resident {best['peak_bytes'] / 2**20:.0f} MiB, of it after imports {best['peak_bytes'] / 2**20 - best['resident_bytes'] / 2**20:.0f} MiB"
             + (
                 f"; columns {memory['columns_bytes'] / 2**20:.1f} MiB, beyond {memory['beyond_bytes'] / memory['columns_bytes']:.2f}x"
                 if what == "map"
@@ -130,7 +133,7 @@ def run_case(folder: Path, *, name: str, repeat: int, oracles: Path, is_made: bo
         for row in stored_times(oracles, name=name):
             if row["evaluator"] in EVALUATORS[what]:
                 print(
-                    f"        {EVALUATORS[what][row['evaluator']]:23} wall {row['wall_s']:7.2f} s  CPU {row['cpu_s']:7.2f} s  "
+                    f"                  {EVALUATORS[what][row['evaluator']]:23} wall {row['wall_s']:7.2f} s  CPU {row['cpu_s']:7.2f} s  "
                     f"{row['wall_s'] / best['wall_s']:6.1f}x wall, {row['cpu_s'] / best['cpu_s']:6.1f}x CPU  "
                     f"load average {row['loadavg']:.1f}, result {row.get('avg', row.get('AUC', float('nan'))):.6f}"
                 )
@@ -150,6 +153,7 @@ def measure(what: str, *, folder: Path, case: Case) -> dict[str, Any]:
     start = time.perf_counter()
     from lofi.data.annotations import read_annotations
     from lofi.evaluation.average_recall import average_recall
+    from lofi.evaluation.bootstrap import bootstrap_average_map
     from lofi.evaluation.mean_average_precision import mean_average_precision
     from lofi.evaluation.predictions import read_predictions
     from lofi.evaluation.tables import GroundTruth
@@ -171,6 +175,8 @@ def measure(what: str, *, folder: Path, case: Case) -> dict[str, Any]:
         beyond = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         result = 0.0
+    elif what == "bootstrap":
+        result = bootstrap_average_map(truth, predictions, tious=case.tious, seed=SEED).average.high
     elif what == "recall":
         result = average_recall(truth, predictions).auc
     else:
@@ -190,6 +196,12 @@ def measure(what: str, *, folder: Path, case: Case) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "result": result,
     }
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def peak_resident_bytes() -> int:
