@@ -114,11 +114,19 @@ def weights(engine: Any) -> list[Tensor]:
 
 
 def gradients(engine: Any) -> list[Tensor]:
-    """The weights' gradients as they are now; under ZeRO also the averaged ones, of this rank's partition."""
+    """The weights' gradients as they are now; under ZeRO also the averaged ones of this rank's partition.
+
+    Those that are views of DeepSpeed's bucket are left out: the buffer behind them has the bucket's size (2 GB unless
+    `reduce_bucket_size` says otherwise), however small the gradients.
+    """
     averaged = getattr(engine.optimizer, "averaged_gradients", None)
-    of_partitions = tree_leaves(averaged) if isinstance(averaged, dict) else []
-    found = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
-    return [*found, *(each for each in of_partitions if isinstance(each, Tensor))]
+    found = [
+        *(parameter.grad for parameter in engine.module.parameters()),
+        *(tree_leaves(averaged) if isinstance(averaged, dict) else []),
+    ]
+    return [
+        each for each in found if isinstance(each, Tensor) and each.untyped_storage().nbytes() == each.nbytes
+    ]
 
 
 def optimizer_states(engine: Any) -> list[Tensor]:

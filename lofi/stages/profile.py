@@ -33,7 +33,6 @@ from lofi.report.memory_tables import print_memory_table
 from lofi.stages.method_names import method_name
 from lofi.stages.profile_steps import ProfileOptions, measure_recipe, num_steps
 
-
 RANK_KEYS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher or an earlier run in this process says of its ranks; a child is a rank of its own."""
 
