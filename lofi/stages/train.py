@@ -2,7 +2,7 @@
 
 import gc
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,8 @@ class Trained:
     """Weights that trained."""
     validations: tuple[Validation, ...] = ()
     """Those while training, oldest first."""
-    last_evaluated: Evaluated | None = None
-    """The newest checkpoint's, where it was validated by this process: its weights need not be predicted again."""
+    final: Evaluated | None = None
+    """The validation of the last epoch, where this process made it: its predictions need not be made again."""
 
 
 def _train(
@@ -147,13 +147,12 @@ def _train(
         )
     finally:
         deepspeed_engine.close_engine(engine)
-    is_validated = validator is not None and validator.last_step == outcome.position.step
     return Trained(
         outcome=outcome,
         memory=row,
         num_parameters=num_parameters,
         validations=() if validator is None else tuple(validator.validations),
-        last_evaluated=validator.last if validator is not None and is_validated else None,
+        final=None if validator is None else validator.final,
     )
 
 
@@ -264,18 +263,9 @@ def _finish(
     evaluation_sec = sum(row.seconds for row in trained.validations)
     best = best_validation(run.checkpoints, trained.validations)
     if recipe.evaluation is not None:
-        takes_best = recipe.evaluation.weights == "best"
-        is_newest = not takes_best or trained.validations[-1:] == (best,)
-        if is_newest and trained.last_evaluated is not None:
-            evaluated = trained.last_evaluated
-            if takes_best:
-                say(f"the newest checkpoint is the best: {SELECTION_NOTE}")
-            if ranks.rank == 0:
-                write_evaluated(run, evaluated)
-        else:
-            evaluated = evaluate_run(run.path, recipe=recipe, ranks=ranks)
-            evaluation_sec += evaluated.seconds
+        evaluated = _evaluate(recipe, run, trained, best=best, ranks=ranks)
         average_mean_ap = evaluated.results.average_mAP
+        evaluation_sec += evaluated.seconds
         failures.update(evaluated.failures)
     if ranks.rank == 0:
         training_sec = sum(step["seconds"] for step in read_metrics(run.metrics))
@@ -300,3 +290,23 @@ def _finish(
     deepspeed_engine.wait_for_ranks()
     if failures:
         say(f"{len(failures)} videos could not be decoded and were skipped; see {run.summary}")
+
+
+def _evaluate(
+    recipe: Recipe,
+    run: RunDirectory,
+    trained: Trained,
+    *,
+    best: Validation | None,
+    ranks: deepspeed_engine.Ranks,
+) -> Evaluated:
+    """The result of the weights that count: the last validation's where it was of those, else predicted anew. Collective."""
+    assert recipe.evaluation is not None
+    takes_best = recipe.evaluation.weights == "best"
+    if trained.final is None or (takes_best and trained.validations[-1] != best):
+        return evaluate_run(run.path, recipe=recipe, ranks=ranks)
+    if takes_best:
+        say(f"the newest checkpoint is the best: {SELECTION_NOTE}")
+    if ranks.rank == 0:
+        write_evaluated(run, trained.final)
+    return replace(trained.final, seconds=0.0)  # its seconds are counted among the validations'

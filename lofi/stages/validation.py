@@ -54,10 +54,8 @@ class Validator:
         assert recipe.evaluation.every_epochs is not None
         self.validations = read_validations(run.validation, last_step=start.step)
         """All so far, oldest first."""
-        self.last: Evaluated | None = None
-        """The newest one of this process, with its predictions."""
-        self.last_step: int | None = None
-        """Steps finished at that one."""
+        self.final: Evaluated | None = None
+        """That of the last epoch, with its predictions, where this process made it; those of other epochs are let go."""
         self._engine = engine
         self._recipe = recipe
         self._config = recipe.evaluation
@@ -90,7 +88,8 @@ class Validator:
         )
         before = best_validation(self._run.checkpoints, self.validations)
         self.validations.append(found)
-        self.last, self.last_step = evaluated, position.step
+        if position.epoch == self._recipe.train.epochs:
+            self.final = evaluated
         self._write()
         if before is None or found.average_mAP > before.average_mAP:
             comparison = "the best so far"
