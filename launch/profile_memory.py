@@ -3,7 +3,7 @@
     python launch/profile_memory.py configs/synthetic/*_tiny_actionformer.yaml --synthetic-input --steps 2
     python launch/profile_memory.py configs/thumos14/*.yaml --steps 20 --warm-up 5 --output runs/profile_thumos14
     python launch/profile_memory.py RECIPE train.batch_size=1 gradient.name=chunked --snapshot
-    python launch/profile_memory.py RECIPE... --predicted runs/plan.json
+    python launch/profile_memory.py RECIPE... --predict
 
 Each recipe trains for a few steps in a process of its own, on one device, from untrained weights. A recipe for which
 memory is short becomes a row that says so. Started again with the same recipes, it measures only what is missing.
@@ -50,10 +50,14 @@ def main() -> int:
         parser.error("no recipe is given, only overrides")
 
     from pathlib import Path
+    from typing import Literal
+
+    import torch
 
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
     from lofi.report.memory_page import read_memory_rows
+    from lofi.stages.plan import PlanOptions, run_plan
     from lofi.stages.profile import load_recipes, run_profile
     from lofi.stages.profile_steps import ProfileOptions
     from lofi.stages.synthetic_input import Assumed
@@ -61,24 +65,23 @@ def main() -> int:
 
     def profile() -> int:
         output = Path(arguments.output)
+        assumed = Assumed(
+            classes=arguments.classes, feature_width=arguments.feature_width, num_snippets=arguments.snippets
+        )
         options = ProfileOptions(
             steps=arguments.steps,
             warm_up=arguments.warm_up,
             synthetic_input=arguments.synthetic_input,
             snapshot=str(output / "snapshots") if arguments.snapshot else None,
-            assumed=Assumed(
-                classes=arguments.classes,
-                feature_width=arguments.feature_width,
-                num_snippets=arguments.snippets,
-            ),
+            assumed=assumed,
         )
+        recipes = load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA))
         predicted = [] if arguments.predicted is None else read_memory_rows(arguments.predicted)
+        if arguments.predict:
+            device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
+            predicted = run_plan(recipes, options=PlanOptions(device=device, assumed=assumed))
         return run_profile(
-            load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA)),
-            options=options,
-            output=output,
-            predicted=predicted,
-            restart=arguments.restart,
+            recipes, options=options, output=output, predicted=predicted, restart=arguments.restart
         )
 
     return run_command(profile)

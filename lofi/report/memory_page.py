@@ -148,7 +148,7 @@ def how_it_was_made(rows: Sequence[Row]) -> list[tuple[str, str]]:
             "precision": row.get("precision"),
             "input": row.get("input"),
             "warm-up steps": row.get("warm_up"),
-            "timed steps": row.get("steps"),
+            "timed steps": row.get("steps") if row["kind"] == "measured" else None,
             **{name.replace("_", " "): value for name, value in environment.items() if name != "device"},
             "packages": ", ".join(f"{name} {version}" for name, version in packages.items()) or None,
         }

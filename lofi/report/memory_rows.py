@@ -117,8 +117,20 @@ def notes(lines: Sequence[MemoryLine]) -> list[str]:
             )
         if any(row.get("average_mAP") is not None for row in measured):
             sentences.append("Average mAP is that of the finished run in the recipe's own output folder.")
-    if any(line.predicted is not None for line in lines):
-        sentences.append("Predicted numbers were computed without running a step, and are not measurements.")
+    predicted = [line.predicted for line in lines if line.predicted is not None]
+    if predicted:
+        how = "; ".join(dict.fromkeys(str(row["how"]) for row in predicted if row.get("how")))
+        devices = ", ".join(dict.fromkeys(str(row.get("device")) for row in predicted))
+        sentences.append(
+            f"Predicted for {devices}{f' ({how})' if how else ''}: computed, and no measurement."
+        )
+    if any(row.get("calibrated") is False and row.get("device") != "cpu" for row in predicted):
+        sentences.append(
+            "What a GPU holds beyond its tensors is predicted from assumed terms, not yet fitted to measurements."
+        )
+    assumed = list(dict.fromkeys(each for row in predicted for each in row.get("assumptions") or ()))
+    if assumed and not measured:
+        sentences.append(f"Assumed where no data says it: {', '.join(assumed)}.")
     return sentences
 
 

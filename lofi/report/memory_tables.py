@@ -51,8 +51,9 @@ def summary_table(lines: Sequence[MemoryLine]) -> MemoryTable:
     }
     predicted: dict[str, Cell] = {
         "peak": lambda row: bytes_text(row.get("peak_bytes")),
+        "allocated": lambda row: bytes_text(row.get("allocated_bytes")),
         "reserved": lambda row: bytes_text(row.get("reserved_bytes")),
-        "device": lambda row: str(row.get("device") or NOT_MEASURED),
+        "for": lambda row: str(row.get("device") or NOT_MEASURED),
     }
     return _table(lines, measured=measured, predicted=predicted)
 
