@@ -8,7 +8,7 @@ _WARNINGS = {
     "unknown_labels": "of {predictions:,} predictions have a label without an instance in the subset; ignored",
     "outside": "of {predictions:,} predictions lie in videos that the subset does not have; they count as false",
     "reversed": "of {predictions:,} predictions end before they start; they match nothing and count as false",
-    "zero_length": "of {predictions:,} predictions have no length; they match nothing and count as false",
+    "zero_length": "of {predictions:,} predictions have no length",
     "missing_videos": "of {videos:,} videos have no prediction; their instances count as missed",
     "duplicate_instances": "of {instances:,} instances are annotated twice",
     "zero_length_instances": "of {instances:,} instances have no length",

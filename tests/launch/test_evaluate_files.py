@@ -192,7 +192,7 @@ def test_broken_predictions_end_in_one_line_with_file_and_key(name, call, files)
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "not JSON"),
+        ("", "the file is empty"),
         ('{"database": {"a": {', "not JSON"),
         ('{"version": 1}', 'no "database" object'),
         (
