@@ -144,7 +144,9 @@ def predict_and_score(
         predictions.update(predicted_there)
         failures.update(failed_there)
     predictions = dict(sorted(predictions.items()))
-    truth = {video.name: list(video.segments) for video in annotations.subset(recipe.data.validation_subset)}
+    # Scored as launch/evaluate.py scores the files: on the segments as published, where training clips them to the video.
+    published = read_annotations(recipe.data.annotations, as_published=True)
+    truth = {video.name: video.segments for video in published.subset(recipe.data.validation_subset)}
     results = score(
         truth, predictions, config=recipe.evaluation or EvaluationConfig(), classes=annotations.classes
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from tiny_runs import recipe_file, tiny_overrides
@@ -55,6 +56,41 @@ def test_evaluate_scores_the_predictions_of_a_run_without_making_them(run, call,
         (run / "predictions.json").stat().st_mtime_ns,
         (run / "results.json").stat().st_mtime_ns,
     ) == before
+
+
+def test_a_run_and_its_files_agree_on_segments_that_reach_beyond_their_video(run, benchmark, call, tmp_path):
+    content = json.loads(benchmark.annotations.read_text())
+    for video in content["database"].values():
+        if video["subset"] == "validation":
+            video["annotations"][0]["segment"][1] = video["duration"] + 0.4
+    annotations, copy = tmp_path / "annotations.json", tmp_path / "run"
+    annotations.write_text(json.dumps(content))
+    shutil.copytree(run, copy)
+    recipe = copy / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(benchmark.annotations), str(annotations)))
+    assert call("evaluate", copy)[0] == 0
+    output = tmp_path / "results.json"
+    assert call("evaluate", copy, "--no-predict", "--output", output)[0] == 0
+    results = json.loads(output.read_text())
+    assert results.pop("source")["annotations"] == str(annotations)
+    assert results == json.loads((copy / "results.json").read_text())
+    assert results["AR"] != json.loads((run / "results.json").read_text())["AR"]
+
+
+def test_a_run_has_figures_and_is_compared_with_another(run, call, tmp_path):
+    options = (
+        "--plots",
+        tmp_path / "plots",
+        "--errors",
+        "--against",
+        run / "predictions.json",
+        "--bootstrap",
+        "9",
+    )
+    code, text, _ = call("evaluate", run, "--no-predict", *options)
+    assert code == 0
+    assert "No difference from predictions.json" in text
+    assert (tmp_path / "plots" / "false_positives.svg").is_file()
 
 
 @pytest.mark.parametrize(
