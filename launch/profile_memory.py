@@ -31,10 +31,12 @@ def main() -> int:
         action="store_true",
         help="keep PyTorch's profiler trace, and on CUDA its memory snapshot",
     )
-    parser.add_argument(
-        "--predicted",
-        metavar="FILE",
-        help="a memory.json of launch/plan_memory.py, shown in columns of its own",
+    prediction = parser.add_mutually_exclusive_group()
+    prediction.add_argument(
+        "--predict", action="store_true", help="predict too, for this device; shown in columns of its own"
+    )
+    prediction.add_argument(
+        "--predicted", metavar="FILE", help="the same from the file of launch/plan_memory.py --json FILE"
     )
     parser.add_argument("--restart", action="store_true", help="measure again what was measured before")
     assumed = parser.add_argument_group(

@@ -33,6 +33,8 @@ class Made:
     """Made in the backward pass by a checkpoint that runs its forward pass again."""
     comes_from_host: bool
     """A copy of a tensor on another device."""
+    was_there: bool
+    """Not made at all, but there already when the forward pass first looked at it."""
     module: str = ""
     """Name of the module that ran, where the count was told how to ask."""
 
@@ -101,10 +103,9 @@ class LiveTensorCount(TorchDispatchMode):
         self._follow_phase()
         result = func(*args, **(kwargs or {}))
         self.num_operations += 1
-        comes_from_host = self._comes_from_host(args)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._add(leaf, comes_from_host=comes_from_host)
+                self._add(leaf, made_from=args)
         return result
 
     def __exit__(self, *error: Any) -> None:
@@ -130,12 +131,12 @@ class LiveTensorCount(TorchDispatchMode):
         if self._gradients is not None:
             self.mark("gradients", self._gradients())
 
-    def _comes_from_host(self, args: tuple[Any, ...]) -> bool:
-        """Whether an operation's first tensor lies on another device; a plain number that lies there does not count."""
-        first = next((arg for arg in args if isinstance(arg, Tensor)), None)
-        return first is not None and first.ndim > 0 and first.device.type != self._device_type
+    def _was_there(self, tensor: Tensor, arguments: list[Tensor]) -> bool:
+        """Whether an operation's result, of an unknown storage, is a view of an argument."""
+        key = tensor.untyped_storage()._cdata
+        return self.phase == "forward" and any(each.untyped_storage()._cdata == key for each in arguments)
 
-    def _add(self, tensor: Tensor, *, comes_from_host: bool = False) -> None:
+    def _add(self, tensor: Tensor, *, made_from: tuple[Any, ...] = ()) -> None:
         if tensor.device.type != self._device_type:
             return
         storage = tensor.untyped_storage()
@@ -143,6 +144,9 @@ class LiveTensorCount(TorchDispatchMode):
         if key in self._live:
             return
         num_bytes = storage.nbytes()
+        arguments = [leaf for leaf in tree_leaves(made_from) if isinstance(leaf, Tensor)]
+        # A plain number that lies on another device does not count.
+        is_copy = bool(arguments) and arguments[0].ndim > 0 and arguments[0].device.type != self._device_type
         self._live[key] = len(self.made)
         self._note(len(self.made), is_made=True)
         self.made.append(
@@ -150,7 +154,8 @@ class LiveTensorCount(TorchDispatchMode):
                 num_bytes=num_bytes,
                 phase=self.phase,
                 is_recomputed=self.phase == "backward" and torch.is_grad_enabled(),
-                comes_from_host=comes_from_host,
+                comes_from_host=is_copy,
+                was_there=self._was_there(tensor, arguments),
                 module=self._module_now() if self._module_now is not None else "",
             )
         )

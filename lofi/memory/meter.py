@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from lofi.fidelity import Fidelity
 from lofi.memory.counting import LiveTensorCount, storage_bytes
+from lofi.memory.timeline import Curve, Timeline, replay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +26,23 @@ class Breakdown:
     parameters: int
     """Weights and buffers."""
     gradients: int
-    """Of the weights, as they are after the backward pass."""
+    """Of the weights; none where the peak comes before the backward pass has made them."""
     optimizer: int
     """Optimizer states and ZeRO's own copies of the weights."""
     activations: int
-    """All else that was alive at the peak: activations, inputs on the device, temporaries."""
+    """What the backward pass needs; on CUDA, where only the allocator's peak is known, all else."""
+    inputs: int | None = None
+    """The batch on the device; None on CUDA."""
+    workspace: int | None = None
+    """Temporaries and the gradients of activations; None on CUDA."""
 
     @property
     def peak_bytes(self) -> int:
-        return self.parameters + self.gradients + self.optimizer + self.activations
+        return sum(self.to_plain().values())
+
+    def to_plain(self) -> dict[str, int]:
+        """Kind -> bytes, of the kinds that are known."""
+        return {kind: num_bytes for kind, num_bytes in asdict(self).items() if num_bytes is not None}
 
 
 class StepMeter:
@@ -42,6 +51,8 @@ class StepMeter:
     def __init__(self, engine: Any, *, device: torch.device, zero_stage: int = 0) -> None:
         self._zero_stage = zero_stage
         self.peak: Breakdown | None = None
+        self.curve: Curve | None = None
+        """Of the counted step with the greatest peak; None on CUDA."""
         self._engine = engine
         self._device = device
         self._counted: set[Fidelity] = set()
@@ -56,16 +67,20 @@ class StepMeter:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             yield
-            self._record(torch.cuda.max_memory_allocated(self._device))
+            self._record_allocated(torch.cuda.max_memory_allocated(self._device))
         elif self.is_due(step_of_run, fidelity):
             self._counted.add(fidelity)
             with count_engine(self._engine, device_type="cpu") as count:
                 yield
-            self._record(count.peak_bytes)
+            self._record_counted(replay(count))
         else:
             yield
 
-    def _record(self, peak_bytes: int) -> None:
+    def _record_counted(self, timeline: Timeline) -> None:
+        if self.peak is None or timeline.peak_bytes > self.peak.peak_bytes:
+            self.peak, self.curve = Breakdown(**timeline.bytes_at_peak), timeline.curve
+
+    def _record_allocated(self, peak_bytes: int) -> None:
         if self.peak is not None and peak_bytes <= self.peak.peak_bytes:
             return
         held = weights(self._engine)
@@ -162,9 +177,10 @@ def memory_row(
         "recipe": recipe,
         "device": device,
         "world_size": world_size,
-        "bytes": None if peak is None else asdict(peak),
+        "bytes": None if peak is None else peak.to_plain(),
         "peak_bytes": None if peak is None else peak.peak_bytes,
         "resident_bytes": resident_bytes(),
         **speed,
+        "curve": None if meter.curve is None else asdict(meter.curve),
         "versions": versions,
     }

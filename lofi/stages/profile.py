@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def run_profile(
             key = _key(each.recipe, options, device=device)
             row = None if restart else _read_row(file, key=key)
             if row is None:
-                row = (measure or measure_in_process)(each, options, advance)
+                row = (measure or measure_in_process)(each, _own_snapshot(options, file.stem), advance)
                 row = {"recipe": each.name, "key": key, **row}
                 write_json(file, row)
             else:
@@ -191,6 +191,11 @@ def _stub(each: NamedRecipe) -> dict[str, Any]:
         "peak_bytes": None,
         "bytes": None,
     }
+
+
+def _own_snapshot(options: ProfileOptions, name: str) -> ProfileOptions:
+    """The options with a folder for this recipe's snapshot alone."""
+    return options if options.snapshot is None else replace(options, snapshot=f"{options.snapshot}/{name}")
 
 
 def _average_map(recipe: Recipe) -> float | None:

@@ -87,3 +87,11 @@ def test_a_step_without_tensors_is_refused():
         pass
     with pytest.raises(ValueError, match=r"no tensor was counted"):
         replay(count)
+
+
+def test_what_was_there_before_the_step_is_an_input_though_nobody_said_so():
+    frames = torch.ones(20, 30, dtype=torch.uint8)
+    module = nn.Linear(30, 50)
+    with LiveTensorCount(device_type="cpu", kinds={"parameters": module.parameters()}) as count:
+        module(frames.view(4, 5, 30).float()).sum().backward()
+    assert max(replay(count).curve.live_bytes["inputs"]) == 20 * 30

@@ -89,10 +89,12 @@ def test_the_bytes_of_a_step_sum_to_its_peak(name, trained):
     assert (row["kind"], row["device"], row["world_size"]) == ("measured", "cpu", 1)
     assert sum(row["bytes"].values()) == row["peak_bytes"] == read_json(run / "summary.json")["peak_bytes"]
     trained_parameters = read_json(run / "summary.json")["trained_parameters"]
-    assert row["bytes"]["gradients"] == 4 * trained_parameters
+    assert 0 <= row["bytes"]["gradients"] <= 4 * trained_parameters, "those that are there at the peak"
+    assert max(row["curve"]["live_bytes"]["gradients"]) == 4 * trained_parameters
     assert 8 * trained_parameters <= row["bytes"]["optimizer"] < 9 * trained_parameters + 1000
     assert row["bytes"]["parameters"] >= 4 * trained_parameters
     assert row["bytes"]["activations"] > 0
+    assert row["bytes"]["inputs"] > 0
     assert row["snippets_per_sec"] > 0
 
 
