@@ -28,7 +28,9 @@ def pick_in_turns(
     """The arguments of `soft_nms`, checked -> (N,) int64 places in the input, best first, and (N,) decayed scores."""
     index_CN, is_here_CN = _rows_by_class(labels)
     start_CN, end_CN = segments[index_CN].unbind(dim=2)
-    segment_3CN = torch.stack([start_CN, end_CN, end_CN - start_CN + LENGTH_OFFSET])
+    # Not below 0, so that a segment that ends before it starts has no tIoU of 0 / 0.
+    length_CN = (end_CN - start_CN).clamp(min=0.0) + LENGTH_OFFSET
+    segment_3CN = torch.stack([start_CN, end_CN, length_CN])
     score_CN = scores[index_CN].masked_fill(~is_here_CN, GONE)
     # Where scores are equal, the soft methods pick by the order of a list that they shuffle as they go, and what lies below
     # min_score leaves that list at the first turn. Following it costs half the time, so only where it matters.
@@ -46,13 +48,11 @@ def pick_in_turns(
         picked_index.append(index_CN.gather(1, best))
         picked_score.append(best_score)
         pick_3C1 = segment_3CN.gather(2, best.expand(3, -1, 1))
-        decayed = _decayed(
-            score_CN,
-            _tiou(segment_3CN, pick_3C1),
-            method=method,
-            sigma=sigma,
-            threshold=tiou_threshold + tiou_threshold_per_length * pick_3C1[2],
-        )
+        threshold: float | Tensor = tiou_threshold
+        if method == "bmn_gaussian":
+            threshold = tiou_threshold + tiou_threshold_per_length * pick_3C1[2]
+        tiou = _tiou(segment_3CN, pick_3C1)
+        decayed = _decayed(score_CN, tiou, method=method, sigma=sigma, threshold=threshold)
         is_gone = (score_CN < 0.0) | (decayed < min_score)
         if not follows_list:
             score_CN = decayed.masked_fill(is_gone, GONE).scatter(1, best, GONE)
@@ -75,14 +75,16 @@ def _tiou(segment_3CN: Tensor, pick_3C1: Tensor) -> Tensor:
     start, end, length = segment_3CN
     pick_start, pick_end, pick_length = pick_3C1
     overlap = (torch.minimum(end, pick_end) - torch.maximum(start, pick_start)).clamp(min=0.0)
-    return torch.where(overlap > 0.0, overlap / (length + pick_length - overlap), 0.0)
+    return overlap / (length + pick_length - overlap)
 
 
-def _decayed(score_CN: Tensor, tiou: Tensor, *, method: str, sigma: float, threshold: Tensor) -> Tensor:
-    """The scores after a pick, (C, N), by each candidate's tIoU with it, (C, N), and the class's threshold, (C, 1)."""
+def _decayed(
+    score_CN: Tensor, tiou: Tensor, *, method: str, sigma: float, threshold: float | Tensor
+) -> Tensor:
+    """The scores after a pick, (C, N), by each candidate's tIoU with it, (C, N); a threshold tensor is (C, 1)."""
     if method == "hard":
         return score_CN.masked_fill(tiou >= threshold, GONE)
-    decayed = score_CN * (1.0 - tiou if method == "linear" else torch.exp(-(tiou**2) / sigma))
+    decayed = score_CN * (1.0 - tiou if method == "linear" else torch.exp(tiou**2 / -sigma))
     return decayed if method == "gaussian" else torch.where(tiou >= threshold, decayed, score_CN)
 
 
