@@ -67,6 +67,7 @@ def main() -> None:
             write_results(arguments.output, scored.results)
             say(f"results: {arguments.output}")
         if arguments.plots is not None:
+            say("drawing the figures")
             from lofi.report.evaluation_page import write_evaluation_page  # brings matplotlib
 
             whole = {**scored.results.to_plain(), "curves": scored.curves, "notes": scored.notes}

@@ -20,6 +20,8 @@ from lofi.report.evaluation import (
 
 PIPED_COLUMNS = 100
 """Width where the output is no terminal."""
+NUM_RECALLS_SHOWN = 5
+"""Of AR: the largest numbers of proposals."""
 NUM_CLASSES_SHOWN = 5
 """Of the best and of the worst, where there are more than twice as many."""
 
@@ -40,7 +42,9 @@ def print_evaluation(results: Mapping[str, Any], *, notes: Sequence[str] = ()) -
         )
     _line(out, average, style="bold")
     _tables(out, _tiou_tables(results, width=out.width))
-    recalls = ", ".join(f"AR@{count} {two_digits(value)}" for count, value in results["AR"].items())
+    recalls = ", ".join(
+        f"AR@{count} {two_digits(value)}" for count, value in [*results["AR"].items()][-NUM_RECALLS_SHOWN:]
+    )
     _line(out, f"{recalls}, area under AR {two_digits(results['AUC'])} %")
     if results.get("AP"):
         _tables(out, [_class_table(results)])

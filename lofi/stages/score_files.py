@@ -21,8 +21,13 @@ from lofi.evaluation.protocols import protocol_named
 from lofi.evaluation.results import Results, bootstrap_to_plain, comparison_to_plain
 from lofi.evaluation.tables import GroundTruth, Predictions
 from lofi.evaluation.video_lists import read_ambiguous, read_video_names
+from lofi.progress import say
 from lofi.stages.score import Scoring, score_tables
 
+MANY_PREDICTIONS = 1_000_000
+"""From here on scoring takes long enough to be announced."""
+BYTES_PER_PREDICTION = 60
+"""In a file, at least."""
 PAIRED_SAMPLES = 1000
 """Resamples of a comparison where no other number is asked for."""
 
@@ -75,7 +80,12 @@ def score_files(sources: Sources, *, scoring: Scoring) -> ScoredFiles:
     exclude = read_video_names(sources.exclude) if sources.exclude else ()
     truth, subset = _read_truth(sources, rules=scoring.rules, exclude=exclude)
     predictions = _read_found(sources.predictions, truth=truth, rules=scoring.rules, exclude=exclude)
-    scored = score_tables(truth, predictions, scoring=scoring)
+    if len(predictions) >= MANY_PREDICTIONS:
+        say(f"scoring {len(predictions):,} predictions")
+    try:
+        scored = score_tables(truth, predictions, scoring=scoring)
+    except ValueError as error:
+        raise _named(error, sources.predictions) from error
     source = {
         "annotations": str(sources.annotations),
         "predictions": str(sources.predictions),
@@ -117,6 +127,8 @@ def _read_truth(sources: Sources, *, rules: DatasetRules, exclude: Sequence[str]
 def _read_found(
     path: Path, *, truth: GroundTruth, rules: DatasetRules, exclude: Sequence[str]
 ) -> Predictions:
+    if path.is_file() and path.stat().st_size >= MANY_PREDICTIONS * BYTES_PER_PREDICTION:
+        say(f"reading {path}")
     predictions = read_predictions(path)
     try:
         predictions = predictions_of(predictions, rules=rules, exclude=exclude)

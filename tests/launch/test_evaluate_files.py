@@ -233,12 +233,26 @@ def test_broken_annotations_end_in_one_line_with_file_and_key(content, expected,
         (("--subset", "test", "--exclude", "nowhere.txt"), "nowhere.txt: cannot be read"),
         (("--subset", "test", "--ambiguous", "x.txt"), "no effect under the protocol default"),
         (("--subset", "training"), "none of the 2 predicted videos (a, b)"),
+        (
+            ("--dataset", "epic_kitchens100_verb", "--subset", "test"),
+            "annotations.json: the label 'jump' is no pair",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(options, expected, call, files):
     code, output, error = call("evaluate", *files(), *options)
     assert (code, error.count("\n"), output) == (2, 1, "")
     assert expected in error
+
+
+def test_a_label_that_the_protocol_refuses_is_named_with_its_file(call, files):
+    results = found()
+    results["a"][0]["label"] = "fly"
+    options = files(results)
+    assert call("evaluate", *options, "--subset", "test")[0] == 0
+    code, output, error = call("evaluate", *options, "--subset", "test", "--protocol", "activitynet")
+    assert (code, error.count("\n"), output) == (2, 1, "")
+    assert error.startswith(f"error: {options[-1]}: predictions have 1 labels without an instance")
 
 
 def test_unknown_keys_are_fine(call, files):
