@@ -26,6 +26,8 @@ from lofi.report.comparison import (
     tiou_keys,
 )
 from lofi.report.loss_curves import read_loss_curves
+from lofi.report.memory_plots import plot_curve
+from lofi.report.memory_rows import KINDS
 from lofi.report.svg_style import NUM_PART_COLOURS
 from lofi.report.tables import (
     escape_markdown,
@@ -127,6 +129,8 @@ def render_page(report: Mapping[str, Any], *, folder: Path) -> str:
             {"title": each.title, "svg": Markup(plots.plot_losses(each, name=f"loss-{index}"))}
             for index, each in enumerate(read_loss_curves(folder, stages))
         ],
+        memory_curves=_memory_curves(rows, folder=folder),
+        curve_kinds=list(enumerate(KINDS)),
         rows=[{"values": row, "reason": failure_reason(row)} for row in rows],
         stages=stages,
         made=how_it_was_made(report),
@@ -184,6 +188,24 @@ def _figures(summaries: Sequence[MethodSummary]) -> dict[str, Markup]:
     if any(each.peak_bytes and each.snippets_per_sec for each in measured):
         figures["speed"] = Markup(plots.plot_memory_and_throughput(summaries))
     return figures
+
+
+def _memory_curves(rows: Sequence[Mapping[str, Any]], *, folder: Path) -> list[dict[str, Any]]:
+    """Method and figure of every method one of whose runs counted a step: its memory.json holds the curve."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        file = folder / str(row.get("memory_run")) / "memory.json"
+        if row["method"] in found or row.get("memory_run") is None or not file.is_file():
+            continue
+        measured = json.loads(file.read_text())[0]
+        if measured.get("curve"):
+            svg = plot_curve(measured["curve"], name=f"memory-{len(found)}")
+            found[row["method"]] = {
+                "title": row["method"],
+                "peak": bytes_text(measured["peak_bytes"]),
+                "svg": Markup(svg),
+            }
+    return list(found.values())
 
 
 def _plain(value: Any) -> str:

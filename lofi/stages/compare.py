@@ -2,12 +2,12 @@
 
 A method is a chain of recipes. The links are made here: a training recipe with an encoder starts from the weights of the
 stage before it, an extraction recipe takes the encoder of the stage before it, a recipe that reads features takes those
-of the stage before it. Chains that begin alike share those stages.
+of the last extraction, and a recipe whose adapter stays as it is takes the last stage that trained one. Chains that begin
+alike share those stages.
 """
 
 import gc
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from lofi.config.load import (
     load_recipe,
     read_with_overrides,
 )
+from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import ExtractionRecipe, Recipe
 from lofi.data.decode import DecodeError
 from lofi.data.synthetic import SyntheticConfig, benchmark_paths, write_benchmark
@@ -31,6 +32,7 @@ from lofi.engine import deepspeed_engine
 from lofi.engine.loop import NonFiniteError
 from lofi.engine.run_directory import RunDirectory, environment
 from lofi.files import write_json
+from lofi.memory.limits import device_bytes, is_out_of_memory
 from lofi.progress import is_main_rank, say
 from lofi.report.page import write_report
 from lofi.report.tables import print_table
@@ -83,22 +85,26 @@ class Stage:
     path: Path
 
 
-def load_comparison(path: str | Path, overrides: list[str] | None = None) -> Comparison:
-    """Read a comparison file and check it and every recipe it names. Raises RecipeError."""
+def load_comparison(
+    path: str | Path, overrides: list[str] | None = None, *, parts: Parts = OWN_PARTS
+) -> Comparison:
+    """Read a comparison file and check it and every recipe it names, by the `parts` they can name. Raises RecipeError."""
     where = str(path)
     plain = read_with_overrides(Path(path), overrides)
     if plain.get("synthetic") is not None:  # by itself first: its messages then name its own keys
         build_from_plain(SyntheticConfig, plain["synthetic"], key="synthetic", where=where)
     comparison: Comparison = build_from_plain(Comparison, plain, key="comparison", where=where)
     for method in comparison.methods:
-        list(chain_stages(comparison, method, seed=comparison.seeds[0]))
+        list(chain_stages(comparison, method, seed=comparison.seeds[0], parts=parts))
     return comparison
 
 
-def chain_stages(comparison: Comparison, method: str, *, seed: int) -> Iterator[Stage]:
-    """The stages of one method and seed, each linked to the one before."""
+def chain_stages(
+    comparison: Comparison, method: str, *, seed: int, parts: Parts = OWN_PARTS
+) -> Iterator[Stage]:
+    """The stages of one method and seed, each linked to those before."""
     names: list[str] = []
-    before: Path | None = None
+    before: list[Stage] = []
     for file in comparison.methods[method]:
         names.append(Path(file).stem)
         path = Path(comparison.output) / f"seed_{seed}" / "__".join(names)
@@ -106,22 +112,33 @@ def chain_stages(comparison: Comparison, method: str, *, seed: int) -> Iterator[
         if is_extraction_recipe(file):
             recipe = replace(load_extraction_recipe(file), output=str(path))
         else:
-            recipe = replace(load_recipe(file), output=str(path), seed=seed)
+            recipe = replace(load_recipe(file, parts=parts), output=str(path), seed=seed)
         if comparison.data_output is not None:
             recipe = _read_benchmark(recipe, comparison.data_output)
-        if before is not None:
+        if before:
             recipe = _link(recipe, before)
-        yield Stage(name=names[-1], recipe=recipe, path=path)
-        before = path
+        stage = Stage(name=names[-1], recipe=recipe, path=path)
+        yield stage
+        before.append(stage)
 
 
-def _link(recipe: Recipe | ExtractionRecipe, before: Path) -> Recipe | ExtractionRecipe:
-    """Take up what the stage before left in its folder: features, or weights for the encoder."""
-    if recipe.data.features is not None:
-        return replace(recipe, data=replace(recipe.data, features=str(before)))
-    assert recipe.encoder is not None
-    config = replace(recipe.encoder.config, weights=str(before))
-    return replace(recipe, encoder=replace(recipe.encoder, config=config))
+def _link(recipe: Recipe | ExtractionRecipe, before: list[Stage]) -> Recipe | ExtractionRecipe:
+    """Take up what stages before left in their folders: features, an adapter, or weights for the encoder."""
+    if recipe.data.features is None:
+        assert recipe.encoder is not None
+        config = replace(recipe.encoder.config, weights=str(before[-1].path))
+        return replace(recipe, encoder=replace(recipe.encoder, config=config))
+    extracted = [stage.path for stage in before if isinstance(stage.recipe, ExtractionRecipe)]
+    features = extracted[-1] if extracted else before[-1].path
+    recipe = replace(recipe, data=replace(recipe.data, features=str(features)))
+    if isinstance(recipe, Recipe) and recipe.adapter is not None and recipe.adapter.config.frozen:
+        adapted = [
+            stage.path for stage in before if isinstance(stage.recipe, Recipe) and stage.recipe.adapter
+        ]
+        if adapted:
+            config = replace(recipe.adapter.config, weights=str(adapted[-1]))
+            recipe = replace(recipe, adapter=replace(recipe.adapter, config=config))
+    return recipe
 
 
 def _read_benchmark(recipe: Recipe | ExtractionRecipe, data_output: str) -> Recipe | ExtractionRecipe:
@@ -138,7 +155,7 @@ def _read_benchmark(recipe: Recipe | ExtractionRecipe, data_output: str) -> Reci
     return replace(recipe, data=data)
 
 
-def run_comparison(comparison: Comparison, *, restart: bool = False) -> int:
+def run_comparison(comparison: Comparison, *, restart: bool = False, parts: Parts = OWN_PARTS) -> int:
     """Run every chain over every seed, write the report and print its table. Collective.
 
     On one rank a chain that fails becomes a row with its reason, and the others go on. On several, the error may be that
@@ -160,7 +177,7 @@ def run_comparison(comparison: Comparison, *, restart: bool = False) -> int:
         for method in comparison.methods:
             done += 1
             say(f"\n[{done}/{total}] {method}, seed {seed}")
-            rows.append(_run_chain(comparison, method, seed=seed, world_size=ranks.world_size))
+            rows.append(_run_chain(comparison, method, seed=seed, world_size=ranks.world_size, parts=parts))
     if is_main_rank():
         _write_report(comparison, rows)
     deepspeed_engine.wait_for_ranks()
@@ -199,9 +216,11 @@ def _check_is_comparison(output: Path) -> None:
         )
 
 
-def _run_chain(comparison: Comparison, method: str, *, seed: int, world_size: int) -> dict[str, Any]:
+def _run_chain(
+    comparison: Comparison, method: str, *, seed: int, world_size: int, parts: Parts
+) -> dict[str, Any]:
     stages = []
-    for stage in chain_stages(comparison, method, seed=seed):
+    for stage in chain_stages(comparison, method, seed=seed, parts=parts):
         reason = _run_stage(stage, world_size=world_size)
         if reason is not None:
             _free_memory()
@@ -218,11 +237,13 @@ def _run_stage(stage: Stage, *, world_size: int) -> str | None:
             run_extraction(stage.recipe)
         else:
             run_training(stage.recipe, resume=True)
-    except (ValueError, OSError, DecodeError, NonFiniteError, torch.OutOfMemoryError, MemoryError) as error:
+    except (ValueError, OSError, DecodeError, NonFiniteError, RuntimeError, MemoryError) as error:
         if world_size > 1:
             raise
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            return f"needs more than {bytes_text(_device_bytes())} of memory"
+        if is_out_of_memory(error):
+            return f"needs more than {bytes_text(device_bytes())} of memory"
+        if isinstance(error, RuntimeError) and not isinstance(error, DecodeError | NonFiniteError):
+            raise
         return str(error)
     return None
 
@@ -232,13 +253,6 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _device_bytes() -> int:
-    """All memory of the device that this rank trains on, used or not."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _row(comparison: Comparison, method: str, *, seed: int, stages: list[Stage]) -> dict[str, Any]:
@@ -273,6 +287,7 @@ def _row(comparison: Comparison, method: str, *, seed: int, stages: list[Stage])
         "kind": "measured",
         "average_mAP": results.get("average_mAP"),
         "mAP": results.get("mAP", {}),
+        "memory_run": greatest["run"],
         "peak_bytes": greatest["peak_bytes"],
         "bytes": greatest["bytes"],
         "snippets_per_sec": greatest["snippets_per_sec"],

@@ -327,3 +327,18 @@ def test_a_bad_report_is_refused_with_its_reason(tmp_path: Path, text: str | Non
         (tmp_path / "report.json").write_text(text)
     with pytest.raises((FileNotFoundError, ValueError), match=message):
         write_report(tmp_path)
+
+
+def test_memory_curves_appear_for_methods_whose_runs_counted_a_step(tmp_path: Path) -> None:
+    run = tmp_path / "seed_0" / "lofi_s"
+    run.mkdir(parents=True)
+    curve = {
+        "operations": [0, 5], "live_bytes": {"parameters": [3, 3], "activations": [0, 7]},
+        "phases": [{"name": "forward", "start": 0}], "num_operations": 6,
+    }  # fmt: skip
+    (run / "memory.json").write_text(json.dumps([{"curve": curve, "peak_bytes": 10}]))
+    rows = [one_row("frozen", 0, 0.4), {**one_row("lofi_s", 0, 0.8), "memory_run": "seed_0/lofi_s"}]
+    page = render_page(one_report(rows), folder=tmp_path)
+    assert "Memory over one step" in page
+    assert "lofi_s: 10 B" in page
+    assert page.count("<svg") == 5
