@@ -22,12 +22,15 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     from lofi.command import run_command
+    from lofi.config.objectives import OWN_PARTS
     from lofi.engine.deepspeed_engine import end_process
     from lofi.stages.compare import load_comparison, run_comparison
+    from sola import PARTS as SOLA
 
     def compare() -> int:
-        comparison = load_comparison(arguments.comparison, arguments.overrides)
-        return run_comparison(comparison, restart=arguments.restart)
+        parts = OWN_PARTS.joined(SOLA)
+        comparison = load_comparison(arguments.comparison, arguments.overrides, parts=parts)
+        return run_comparison(comparison, restart=arguments.restart, parts=parts)
 
     end_process(run_command(compare, file=arguments.comparison))
 

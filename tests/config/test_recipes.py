@@ -8,9 +8,11 @@ import torch
 import yaml
 
 from lofi.config.load import load_extraction_recipe, load_recipe, recipe_to_yaml
+from lofi.config.objectives import OWN_PARTS
 from lofi.encoders.build import build_encoder
 from lofi.stages.build import build_objective
-from lofi.stages.compare import load_comparison
+from lofi.stages.compare import chain_stages, load_comparison
+from sola import PARTS as SOLA
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -20,7 +22,8 @@ COMPARISONS = [path for path in FILES if "methods" in PLAIN[path]]
 EXTRACTION = [path for path in FILES if path not in TRAINING + COMPARISONS]
 NO_DOWNLOAD = {True: ["encoder.weights=null"], False: []}
 
-METHODS = ("full", "checkpointed", "chunked", "sampled", "lofi", "frozen", "tac")
+METHODS = ("full", "checkpointed", "chunked", "sampled", "lofi", "frozen", "sola", "tac")
+PARTS = OWN_PARTS.joined(SOLA)
 
 
 def name_of(path):
@@ -29,7 +32,9 @@ def name_of(path):
 
 def load(path):
     overrides = NO_DOWNLOAD["encoder" in PLAIN[path]]
-    return (load_recipe if path in TRAINING else load_extraction_recipe)(path, overrides)
+    if path in TRAINING:
+        return load_recipe(path, overrides, parts=PARTS)
+    return load_extraction_recipe(path, overrides)
 
 
 def encoder_part(encoder):
@@ -80,7 +85,7 @@ def test_an_extraction_recipe_loads_and_builds(path):
 @pytest.mark.parametrize("path", COMPARISONS, ids=name_of)
 def test_a_comparison_loads_with_every_recipe_that_it_names(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    comparison = load_comparison(path)
+    comparison = load_comparison(path, parts=PARTS)
     assert comparison.methods
     assert {file for chain in comparison.methods.values() for file in chain} <= {
         str(path.relative_to(ROOT)) for path in FILES
@@ -93,8 +98,8 @@ def test_the_file_is_named_by_method_encoder_and_head(path):
     method = path.stem.split("_")[0]
     assert method in (METHODS if path in TRAINING else ("extract",))
     encoder = encoder_part(recipe.encoder)
-    if path.stem == "frozen_tiny_actionformer":
-        encoder = "tiny"  # its features come from there
+    if path.parent.name == "synthetic" and recipe.data.features is not None:
+        encoder = "tiny"  # the features come from there
     head = "" if path in EXTRACTION or recipe.head is None else recipe.head.name
     ending = "_".join(part for part in (encoder, head) if part)
     assert path.stem.endswith(f"_{ending}")
@@ -104,9 +109,13 @@ def test_the_file_is_named_by_method_encoder_and_head(path):
 
 
 def method_of(recipe):
-    """The method's name from its three axes."""
+    """The method's name from its three axes, and the adapter."""
+    if recipe.objective.name == "similarity_matching":
+        return "sola"
     if recipe.objective.name != "tal":
         return recipe.objective.name
+    if recipe.adapter is not None:
+        return "sola" if recipe.adapter.config.frozen else "sola_supervised"
     if recipe.gradient.name == "detached":
         return "frozen"
     reduction = recipe.fidelity.reduction
@@ -141,19 +150,27 @@ def test_a_recipe_written_and_read_again_is_the_same(path, tmp_path):
     recipe = load(path)
     copy = tmp_path / "recipe.yaml"
     copy.write_text(recipe_to_yaml(recipe))
-    assert load_recipe(copy) == recipe
+    assert load_recipe(copy, parts=PARTS) == recipe
 
 
 def test_synthetic_methods_differ_from_full_in_their_axis_alone():
     """The same head, optimizer and schedule for all, so that a table compares methods and nothing else."""
     full = PLAIN[ROOT / "configs/synthetic/full_tiny_actionformer.yaml"]
     for path in TRAINING:
-        if path.parent.name != "synthetic" or path.stem in ("tac_tiny", "frozen_tiny_actionformer"):
+        if path.parent.name != "synthetic" or "fidelity" not in PLAIN[path] or path.stem == "tac_tiny":
             continue
         differing = {key for key in full if PLAIN[path].get(key) != full[key]}
         assert differing <= {"fidelity", "gradient"}, path
         sizes = ("num_snippets", "frames", "height", "width")
         assert [PLAIN[path]["fidelity"][size] for size in sizes] == [full["fidelity"][size] for size in sizes]
+
+
+def test_heads_on_features_differ_from_frozen_in_the_adapter_alone():
+    frozen = PLAIN[ROOT / "configs/synthetic/frozen_tiny_actionformer.yaml"]
+    heads = [PLAIN[path] for path in TRAINING if "head" in PLAIN[path] and "features" in PLAIN[path]["data"]]
+    synthetic = [plain for plain in heads if plain["data"] == frozen["data"]]
+    assert len(synthetic) == 3
+    assert all({**plain, "adapter": None} == {**frozen, "adapter": None} for plain in synthetic)
 
 
 def test_comparisons_on_one_benchmark_make_it_alike():
@@ -171,10 +188,14 @@ def test_a_comparison_has_every_method_of_the_synthetic_recipes():
         str(path.relative_to(ROOT)) for path in FILES if path.stem.split("_tiny")[0] != path.stem
     }
     for method, chain in methods.items():
-        assert chain[0].endswith("/tac_tiny.yaml")
-        assert chain[-2].endswith("/extract_tiny.yaml")
-        assert chain[-1].endswith("/frozen_tiny_actionformer.yaml")
-        assert method == "frozen" or chain[1].endswith(f"/{method}_tiny_actionformer.yaml")
+        names = [Path(file).stem for file in chain]
+        assert names[0] == "tac_tiny"
+        own = f"{method}_tiny_actionformer"
+        if method.startswith("sola"):
+            assert (names[1], names[-1]) == ("extract_tiny", own)
+        else:
+            assert names[-2:] == ["extract_tiny", "frozen_tiny_actionformer"]
+            assert method == "frozen" or names[1] == own
 
 
 def test_files_that_the_readme_names_exist():
@@ -182,3 +203,15 @@ def test_files_that_the_readme_names_exist():
     named = set(re.findall(r"(?:configs|launch)/[\w/]+\.(?:yaml|py)", text))
     assert named
     assert [file for file in sorted(named) if not (ROOT / file).is_file()] == []
+
+
+def test_a_chain_hands_on_the_last_features_and_the_last_adapter(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    comparison = load_comparison(ROOT / "configs/synthetic/compare.yaml", parts=PARTS)
+    tac, extract, adapter, head = chain_stages(comparison, "sola", seed=3, parts=PARTS)
+    assert extract.recipe.encoder.config.weights == str(tac.path)
+    assert adapter.recipe.data.features == head.recipe.data.features == str(extract.path)
+    assert head.recipe.adapter.config.weights == str(adapter.path)
+    *_, supervised = chain_stages(comparison, "sola_supervised", seed=3, parts=PARTS)
+    assert supervised.recipe.data.features == str(extract.path)
+    assert supervised.recipe.adapter.config.weights is None
