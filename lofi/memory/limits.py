@@ -7,6 +7,9 @@ import torch
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
+SIGNS = ("can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED")
+"""Of the CPU's allocator, of CUDA outside of PyTorch's allocator, of cuBLAS and cuDNN."""
+
 
 def device_bytes() -> int:
     """All memory of the device that this process trains on, used or not; on a CPU what the container may use."""
@@ -18,7 +21,10 @@ def device_bytes() -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short; on a CPU PyTorch raises a plain RuntimeError for it."""
+    """Whether an error says that memory is short.
+
+    PyTorch raises a plain RuntimeError for it on a CPU, and where a library fails to get its workspace on a GPU.
+    """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)

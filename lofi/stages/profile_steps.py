@@ -19,19 +19,15 @@ from lofi.data.sampler import BatchPlan, build_loader
 from lofi.engine import deepspeed_engine
 from lofi.engine.optimizers import build_optimizer
 from lofi.engine.precision import autocast_section, check_precision
-from lofi.engine.run_directory import environment, package_versions
 from lofi.engine.seeds import seed_model, seed_rank
 from lofi.fidelity import Fidelity, FidelitySchedule
-from lofi.memory.meter import count_engine, resident_bytes
-from lofi.memory.timeline import Timeline, replay
+from lofi.memory.meter import count_engine
+from lofi.memory.timeline import replay
 from lofi.memory.timing import StepClock, transfer_seconds
 from lofi.stages.build import Source, build_objective, open_source, training_schedule
 from lofi.stages.evaluate import recipe_precision
-from lofi.stages.method_names import method_name
+from lofi.stages.profile_rows import AllocatorPeaks, AtFidelity, measured_row
 from lofi.stages.synthetic_input import Assumed, InputShape, input_shape, synthetic_batches
-
-COUNTED = "live tensors counted in a step of their own"
-ALLOCATED = "torch.cuda.max_memory_allocated; kinds counted in a step of their own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +52,6 @@ class ProfileOptions:
             raise ValueError(
                 f"warm_up is {self.warm_up}; it must be at least 1, since the first step makes the optimizer's states."
             )
-
-
-@dataclass(kw_only=True)
-class AtFidelity:
-    """What was measured at one fidelity."""
-
-    fidelity: Fidelity
-    clock: StepClock
-    timeline: Timeline
-    allocator: "AllocatorPeaks | None"
-    """None on a CPU."""
-    transfer_sec: float | None
-
-    @property
-    def peak_bytes(self) -> int:
-        return self.timeline.peak_bytes if self.allocator is None else self.allocator.allocated_bytes
 
 
 def measure_recipe(
@@ -129,7 +109,14 @@ def measure_recipe(
         )
     if options.snapshot is not None:
         _write_snapshot(engine, batches, folder=Path(options.snapshot), device=ranks.device)
-    return _row(recipe, found, options=options, shape=shape, source=source, precision=precision)
+    return measured_row(
+        recipe,
+        found,
+        source=source,
+        precision=precision,
+        warm_up=options.warm_up,
+        assumptions=shape.assumptions,
+    )
 
 
 def num_steps(recipe: Recipe, options: ProfileOptions) -> int:
@@ -221,17 +208,6 @@ def _step(
     after_phase("optimizer")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AllocatorPeaks:
-    """What CUDA's caching allocator says of one step."""
-
-    allocated_bytes: int
-    reserved_bytes: int
-    """The greatest so far, since blocks stay reserved."""
-    phase_bytes: dict[str, int]
-    """Phase -> peak of allocated bytes in it."""
-
-
 def _allocator_peaks(engine: Any, batch: WindowBatch, *, device: torch.device) -> AllocatorPeaks | None:
     """Take one step and read the allocator after each phase; None on a CPU, without a step."""
     if device.type == "cpu":
@@ -247,86 +223,6 @@ def _allocator_peaks(engine: Any, batch: WindowBatch, *, device: torch.device) -
     torch.cuda.reset_peak_memory_stats(device)
     _step(engine, batch, clock=StepClock(device=device), after_phase=read)
     return AllocatorPeaks(allocated_bytes=max(peaks.values()), reserved_bytes=reserved, phase_bytes=peaks)
-
-
-def _row(
-    recipe: Recipe,
-    found: list[AtFidelity],
-    *,
-    options: ProfileOptions,
-    shape: InputShape,
-    source: Source | None,
-    precision: str,
-) -> dict[str, Any]:
-    greatest = max(found, key=lambda each: each.peak_bytes)
-    reserved = [each.allocator.reserved_bytes for each in found if each.allocator is not None]
-    steps = sum(each.clock.num_steps for each in found)
-    seconds = sum(each.clock.seconds for each in found)
-    windows = recipe.train.batch_size * steps
-    snippets = sum(
-        recipe.train.batch_size * each.fidelity.num_snippets * each.clock.num_steps for each in found
-    )
-    parts = _mean_parts(found)
-    by_kind = dict(greatest.timeline.bytes_at_peak)
-    # What the allocator holds beyond the tensors: libraries' workspaces, and the rounding of blocks.
-    by_kind["workspace"] += max(0, greatest.peak_bytes - greatest.timeline.peak_bytes)
-    return {
-        "kind": "measured",
-        "how": COUNTED if greatest.allocator is None else ALLOCATED,
-        "method": method_name(recipe),
-        "input": "synthetic" if options.synthetic_input else "real",
-        "assumptions": list(shape.assumptions),
-        "device": environment()["device"],
-        "world_size": 1,
-        "precision": precision,
-        "batch_size": recipe.train.batch_size,
-        "fidelity": str(greatest.fidelity),
-        "fidelities": [str(each.fidelity) for each in found],
-        "bytes": by_kind,
-        "peak_bytes": sum(by_kind.values()),
-        "peak_phase": greatest.timeline.peak_phase,
-        "phase_peak_bytes": (
-            greatest.timeline.phase_peak_bytes
-            if greatest.allocator is None
-            else greatest.allocator.phase_bytes
-        ),
-        "counted_peak_bytes": greatest.timeline.peak_bytes,
-        "reserved_bytes": max(reserved, default=None),
-        "resident_bytes": resident_bytes(),
-        "snippets_per_sec": snippets / seconds,
-        "windows_per_sec": windows / seconds,
-        "videos_per_sec": _videos_per_sec(recipe, source, windows_per_sec=windows / seconds),
-        "sec_per_step": seconds / steps,
-        "seconds": parts,
-        "transfer_sec": _mean([each.transfer_sec for each in found if each.transfer_sec is not None]),
-        "data_share": None if options.synthetic_input else parts["data"] / (seconds / steps),
-        "steps": steps,
-        "warm_up": options.warm_up,
-        "curve": greatest.timeline.to_plain()["curve"],
-        "versions": package_versions(),
-        "environment": environment(),
-    }
-
-
-def _mean_parts(found: list[AtFidelity]) -> dict[str, float]:
-    """Mean seconds of each part over the steps of all fidelities; each had as many."""
-    each_parts = [each.clock.seconds_per_step() for each in found]
-    return {name: sum(parts[name] for parts in each_parts) / len(found) for name in each_parts[0]}
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _videos_per_sec(recipe: Recipe, source: Source | None, *, windows_per_sec: float) -> float | None:
-    """None for clips, and for sliding windows of videos that are not there."""
-    if recipe.objective.name == "tac":
-        return None
-    if recipe.grid.mode == "rescale":
-        return windows_per_sec
-    if source is None:
-        return None
-    return windows_per_sec * len({window.video for window in source.training.windows}) / len(source.training)
 
 
 def _write_snapshot(

@@ -164,6 +164,7 @@ def test_a_finished_run_lends_its_accuracy(benchmark, tmp_path):
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         MemoryError(),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     ],
 )
@@ -194,6 +195,23 @@ def test_processes_of_their_own_measure_explain_and_end(benchmark, tmp_path):
     assert rows["fits"]["peak_bytes"] > 0
     assert rows["huge"]["needs_more_than_bytes"] == device_bytes()
     assert "needs more than" in (output / "memory.html").read_text()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    "name", ["full_tiny_actionformer", "chunked_tiny_actionformer", "frozen_tiny_actionformer"]
+)
+def test_a_gpu_tells_allocated_and_reserved_bytes(name, benchmark, tmp_path):
+    recipe = tiny_recipe(name, benchmark, tmp_path)
+    run_profile([NamedRecipe(name=name, recipe=recipe)], options=OPTIONS, output=tmp_path / "profile")
+    (row,) = json.loads((tmp_path / "profile" / "memory.json").read_text())
+    assert (
+        row["counted_peak_bytes"] <= row["peak_bytes"] == sum(row["bytes"].values()) <= row["reserved_bytes"]
+    )
+    assert set(row["phase_peak_bytes"]) == {"forward", "backward", "optimizer"}
+    assert row["transfer_sec"] > 0
+    assert row["bytes"]["inputs"] > 0
 
 
 def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path):
