@@ -255,6 +255,18 @@ def test_a_label_that_the_protocol_refuses_is_named_with_its_file(call, files):
     assert error.startswith(f"error: {options[-1]}: predictions have 1 labels without an instance")
 
 
+def test_no_prediction_at_all_scores_zero_everywhere(call, files, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"results": found()}))
+    options = ("--subset", "test", "--errors", "--bootstrap", "5", "--against", other)
+    paths = ("--output", tmp_path / "results.json", "--plots", tmp_path / "plots")
+    code, text, error = call("evaluate", *files({}), *options, *paths)
+    assert (code, error) == (0, "")
+    assert "2 of 2 videos have no prediction" in text
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["average_mAP"], results["AUC"], results["against"]["difference"]) == (0, 0, -1)
+
+
 def test_unknown_keys_are_fine(call, files):
     results = {video: [{**row, "feature": [1, 2]} for row in rows] for video, rows in found().items()}
     database = {
