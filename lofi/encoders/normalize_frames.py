@@ -1,7 +1,7 @@
-"""The first step of every encoder: uint8 frames -> floats of the weights' dtype, normalised per colour.
+"""The first step of every encoder: uint8 frames -> floats, normalised per colour.
 
-Float frames take four times the bytes of uint8, so they are made here, inside the call that uses them, and live no longer
-than the first convolution needs them.
+Float frames take four times the bytes of uint8 (twice in half precision), so they are made here, inside the call that uses
+them, in the type that the first convolution computes in, and live no longer than it needs them.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ KINETICS_STD = (0.22803, 0.22145, 0.216989)
 
 
 class NormalizeFrames(nn.Module):
-    """(frames / 255 - mean) / std, in the dtype that `Module.to` gives the encoder."""
+    """(frames / 255 - mean) / std, in the dtype that `Module.to` gives the encoder; under autocast in autocast's, rounded once
+    from there."""
 
     scale: Tensor
     shift: Tensor
@@ -49,5 +50,13 @@ class NormalizeFrames(nn.Module):
             )
         ordered = frames.permute(*("NCTHW".index(axis) for axis in order))
         colour_shape = [3 if axis == "C" else 1 for axis in order]
+        scale, shift = self.scale.view(colour_shape), self.shift.view(colour_shape)
+        device_type = frames.device.type
+        if torch.is_autocast_enabled(device_type):
+            # One pass over the frames, with no copy of them in the wider type.
+            half = torch.empty(
+                ordered.shape, dtype=torch.get_autocast_dtype(device_type), device=frames.device
+            )
+            return torch.addcmul(shift, ordered, scale, out=half)
         floats = ordered.to(self.scale.dtype, memory_format=torch.contiguous_format)
-        return floats.mul_(self.scale.view(colour_shape)).add_(self.shift.view(colour_shape))
+        return floats.mul_(scale).add_(shift)

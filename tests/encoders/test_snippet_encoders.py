@@ -146,6 +146,18 @@ def test_normalized_frames_equal_torchvisions(order):
     torch.testing.assert_close(result if order == "NTCHW" else result.transpose(1, 2), expected)
 
 
+@pytest.mark.parametrize("order", ["NCTHW", "NTCHW"])
+def test_under_autocast_frames_are_normalized_into_its_type_with_one_rounding(order):
+    frames = torch.arange(256, dtype=torch.uint8).view(1, 1, 2, 8, 16).expand(2, 3, -1, -1, -1)
+    normalize_frames = NormalizeFrames(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    exact = normalize_frames(frames, order=order)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = normalize_frames(frames, order=order)
+    assert found.dtype == torch.bfloat16
+    assert found.is_contiguous()
+    torch.testing.assert_close(found.float(), exact, rtol=2**-8, atol=1e-6)
+
+
 def test_the_public_encoders_normalize_as_their_weights_were_trained():
     frames = random_frames()
     for encoder, weights in (

@@ -1,0 +1,82 @@
+"""What the chunked gradient costs in time: its step's CPU seconds against those of the joint step, side by side.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/chunked_time.py
+    python tests/benchmarks/chunked_time.py --encoder tiny --snippets 64 --chunk 8 16 --repeat 5
+
+A forward pass costs about half of a backward pass, so a step that runs the forward pass twice costs 4/3 of one that runs it
+once. Steps of all paths take turns, so that a busy machine slows all of them; the least CPU seconds of each count, and the
+least wall seconds on CUDA, where the device is waited for.
+"""
+
+import argparse
+import platform
+import time
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lofi.encoders.build import build_encoder
+from lofi.encoders.r2plus1d import R2plus1dConfig
+from lofi.encoders.tiny import TinyConfig
+from lofi.encoders.tsm_resnet import TsmResnetConfig
+from lofi.gradients.checkpointed import encode_checkpointed
+from lofi.gradients.chunked import encode_chunked
+from lofi.gradients.joint import encode_joint
+
+ENCODERS = {"r2plus1d": R2plus1dConfig, "tsm_resnet": TsmResnetConfig, "tiny": TinyConfig}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--encoder", choices=ENCODERS, default="r2plus1d")
+    parser.add_argument("--snippets", type=int, default=16)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--side", type=int, default=64, help="pixels")
+    parser.add_argument("--chunk", type=int, nargs="+", default=[2, 4, 8], help="snippets per chunk")
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    encoder, _ = build_encoder(arguments.encoder, ENCODERS[arguments.encoder]())
+    encoder.to(device).train()
+    size = (1, arguments.snippets, 3, arguments.frames, arguments.side, arguments.side)
+    frames = torch.randint(0, 256, size, dtype=torch.uint8)
+    if device.type == "cuda":
+        frames = frames.pin_memory()
+    paths: dict[str, Any] = {"joint": encode_joint, "checkpointed": encode_checkpointed}
+    for chunk in arguments.chunk:
+        paths[f"chunked, {chunk} of {arguments.snippets}"] = partial(encode_chunked, chunk_size=chunk)
+    least = dict.fromkeys(paths, float("inf"))
+    for repeat in range(arguments.repeat + 1):
+        for name, encode in paths.items():
+            seconds = step_seconds(encoder, frames, encode=encode, device=device)
+            if repeat > 0:  # the first round warms up
+                least[name] = min(least[name], seconds)
+    print(
+        f"{arguments.encoder}, frames {size}, {device}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), "
+        f"{platform.machine()}, least of {arguments.repeat}"
+    )
+    for name, seconds in least.items():
+        print(f"{name:24} {seconds:8.3f} s   {seconds / least['joint']:.2f} x joint")
+
+
+def step_seconds(encoder: nn.Module, frames: Tensor, *, encode: Any, device: torch.device) -> float:
+    """Of one forward and backward pass: CPU seconds of this process, or wall seconds on CUDA."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    encoder.zero_grad(set_to_none=True)
+    _wait(device)
+    begin = clock()
+    encode(encoder, frames, snippet_seeds=None).square().sum().backward()
+    _wait(device)
+    return clock() - begin
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()
