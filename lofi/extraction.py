@@ -1,14 +1,21 @@
-"""Feature extraction: a frozen encoder over the consecutive windows of each video -> one (L, D) sequence per video."""
+"""Feature extraction: a frozen encoder over the consecutive windows of each video -> one (L, D) sequence per video.
 
+Snippets are encoded `chunk_size` at a time, whatever window and video they are of: only the last chunk of all is smaller, and
+snippets outside their video are not encoded. So neither short videos nor windows that no chunk divides leave a device idle.
+On CUDA a chunk's features are fetched when the next chunk is under way.
+"""
+
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lofi.batches import WindowBatch
-from lofi.gradients.detached import encode_detached
+from lofi.data.grid import GridConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +23,56 @@ class ExtractionConfig:
     """The `extraction:` block of an extraction recipe."""
 
     chunk_size: int = 64
-    """Snippets per call of the encoder."""
+    """Snippets per call of the encoder, of any videos."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of the feature files."""
+    stride_sec: float | None = None
+    """Seconds from one snippet to the next: dense features of videos of any length. Snippets may overlap. Null: as the grid
+    says, by default fidelity.num_snippets per video."""
+    stride_frames: int | None = None
+    """The same in frames, at grid.frame_rate: 8, with fidelity.frames 16 and grid.frame_rate 30, is a snippet of 16 frames
+    every 8."""
 
     def __post_init__(self) -> None:
         if self.chunk_size < 1:
             raise ValueError(f"extraction.chunk_size is {self.chunk_size}; it must be at least 1.")
+        if self.stride_sec is not None and self.stride_frames is not None:
+            raise ValueError(
+                f"extraction.stride_sec ({self.stride_sec}) and extraction.stride_frames ({self.stride_frames}) are both "
+                "given; remove one of them."
+            )
+        if self.stride_sec is not None and not 0 < self.stride_sec < float("inf"):
+            raise ValueError(
+                f"extraction.stride_sec is {self.stride_sec}; it must be a positive number of seconds."
+            )
+        if self.stride_frames is not None and self.stride_frames < 1:
+            raise ValueError(f"extraction.stride_frames is {self.stride_frames}; it must be at least 1.")
+
+
+def extraction_grid(grid: GridConfig, *, num_snippets: int, config: ExtractionConfig) -> GridConfig:
+    """The grid of an extraction: the recipe's own, or windows of `num_snippets` snippets at the stride that is asked for.
+
+    Raises:
+        ValueError: a stride beside a grid that slides already, or in frames of no known rate.
+    """
+    if config.stride_sec is None and config.stride_frames is None:
+        return grid
+    key = "stride_sec" if config.stride_frames is None else "stride_frames"
+    if grid.mode == "sliding":
+        raise ValueError(
+            f"extraction.{key} is {getattr(config, key)}, but grid.mode: sliding has a stride of its own, grid.window_sec / "
+            "fidelity.num_snippets; remove grid.mode and grid.window_sec."
+        )
+    stride_sec = config.stride_sec
+    if stride_sec is None:
+        if grid.frame_rate is None:
+            raise ValueError(
+                f"extraction.stride_frames is {config.stride_frames}, but grid.frame_rate is null, so that the stride would "
+                "be another one in each video; set grid.frame_rate (frames per second), or extraction.stride_sec."
+            )
+        assert config.stride_frames is not None
+        stride_sec = config.stride_frames / grid.frame_rate
+    return replace(grid, mode="sliding", window_sec=stride_sec * num_snippets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,34 +88,102 @@ class ExtractedVideo:
 def extract_videos(
     encoder: nn.Module, batches: Iterable[WindowBatch], *, config: ExtractionConfig
 ) -> Iterator[ExtractedVideo]:
-    """Encode batches of consecutive windows, and give each video's sequence when its last window is done.
+    """Encode batches of consecutive windows, and give each video's sequence, in order, when its last snippet is done.
 
     Args:
         encoder: a `protocols.SnippetEncoder` in eval mode, on its device.
         batches: the windows of a video follow one another in time's order; videos may share a batch.
         config: chunk size and type of the result.
     """
-    video: str | None = None
-    parts: list[np.ndarray] = []
+    device = next(iter(encoder.parameters())).device
+    videos: deque[_Video] = deque()
+    under_way: tuple[_Chunk, Tensor] | None = None
+    for chunk in _chunks(batches, videos, size=config.chunk_size):
+        with torch.inference_mode():
+            features_ND = encoder(chunk.frames(device))
+        if under_way is not None:
+            under_way[0].hand_out(under_way[1], dtype=config.dtype)
+            yield from _finished(videos)
+        under_way = (chunk, features_ND)
+    if under_way is not None:
+        under_way[0].hand_out(under_way[1], dtype=config.dtype)
+    for video in videos:
+        video.is_complete = True
+    yield from _finished(videos)
+
+
+@dataclass(kw_only=True)
+class _Video:
+    """A video between its first window and its features."""
+
+    name: str
+    num_snippets: int = 0
+    """Known so far."""
+    is_complete: bool = False
+    """No window will follow."""
+    parts: list[np.ndarray] = field(default_factory=list)
+    num_encoded: int = 0
     failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """Up to chunk_size snippets: stretches of windows and whose they are."""
+
+    stretches: list[tuple[_Video, Tensor]]
+    """(n, C, T, H, W) uint8 each."""
+
+    def frames(self, device: torch.device) -> Tensor:
+        """(N, C, T, H, W) on the device; from page-locked memory (loaders pin it) without waiting."""
+        moved = [frames.to(device, non_blocking=True) for _, frames in self.stretches]
+        return moved[0] if len(moved) == 1 else torch.cat(moved)
+
+    def hand_out(self, features: Tensor, *, dtype: str) -> None:
+        """features: (N, D), each row to its video."""
+        rows = features.float().cpu().numpy().astype(dtype)
+        first = 0
+        for video, frames in self.stretches:
+            video.parts.append(rows[first : first + len(frames)])
+            video.num_encoded += len(frames)
+            first += len(frames)
+
+
+def _chunks(batches: Iterable[WindowBatch], videos: deque[_Video], *, size: int) -> Iterator[_Chunk]:
+    """Chunks of `size` snippets, the last one of what is left; videos are added to `videos` as their windows come."""
+    waiting: list[tuple[_Video, Tensor]] = []
+    num_waiting = 0
     for batch in batches:
         assert batch.frames is not None
+        assert batch.views is None, "features are of whole frames"
         failures = dict(batch.failures)
-        features_BLD = encode_detached(
-            encoder, batch.frames, snippet_seeds=None, chunk_size=config.chunk_size, views=batch.views
-        )
-        features = features_BLD.float().cpu().numpy().astype(config.dtype)
-        for window, mask, part in zip(batch.windows, batch.mask.numpy(), features, strict=True):
-            if video is not None and window.video != video:
-                yield _finished(video, parts, failure)
-                parts, failure = [], None
-            video = window.video
-            failure = failure or failures.get(video)
-            parts.append(part[mask])
-    if video is not None:
-        yield _finished(video, parts, failure)
+        for window, mask, frames in zip(batch.windows, batch.mask, batch.frames, strict=True):
+            if not videos or videos[-1].name != window.video:
+                if videos:
+                    videos[-1].is_complete = True
+                videos.append(_Video(name=window.video))
+            video = videos[-1]
+            video.failure = video.failure or failures.get(window.video)
+            if video.failure is not None:
+                continue
+            inside = frames if bool(mask.all()) else frames[mask]
+            video.num_snippets += len(inside)
+            while num_waiting + len(inside) >= size:
+                cut = size - num_waiting
+                yield _Chunk(stretches=[*waiting, (video, inside[:cut])])
+                inside, waiting, num_waiting = inside[cut:], [], 0
+            if len(inside):
+                waiting.append((video, inside))
+                num_waiting += len(inside)
+    if waiting:
+        yield _Chunk(stretches=waiting)
 
 
-def _finished(video: str, parts: list[np.ndarray], failure: str | None) -> ExtractedVideo:
-    features = None if failure is not None else np.concatenate(parts)
-    return ExtractedVideo(video=video, features=features, failure=failure)
+def _finished(videos: deque[_Video]) -> Iterator[ExtractedVideo]:
+    """Take the videos whose features are there from the front."""
+    while videos and videos[0].is_complete:
+        video = videos[0]
+        if video.failure is None and video.num_encoded < video.num_snippets:
+            return
+        videos.popleft()
+        features = None if video.failure is not None else np.concatenate(video.parts)
+        yield ExtractedVideo(video=video.name, features=features, failure=video.failure)

@@ -16,61 +16,55 @@ Features from elsewhere need VIDEO.npy files (float32 or float16) and the least 
      "fidelity": {"num_snippets": 100, "frames": 16, "height": 112, "width": 112},
      "grid": {"mode": "rescale"}}                     or {"mode": "sliding", "window_sec": 8.0}
 
+Where a sliding manifest has `"first_row_sec": T`, row i stands for the time T + i * snippet_stride_sec: tools that cut a
+video into snippets of 16 frames from its first frame on have their first row at 8 frames, whatever the stride.
+
 Files are written beside their place and renamed into it: a file that is there is whole, so an extraction resumes by leaving
-out `existing_videos`.
+out `existing_videos`. What a killed writer leaves is a hidden .VIDEO.npy.*.partial, which `remove_unfinished` clears away.
 """
 
 import json
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lofi.fidelity import Fidelity
+from lofi.data.feature_manifest import (
+    MANIFEST_NAME,
+    FeatureManifest,
+    deciding_values,
+    read_manifest,
+    write_manifest,
+)
 from lofi.files import write_atomically, write_json
+from lofi.progress import is_main_rank, track
 
-FORMAT_VERSION = 1
-MANIFEST_NAME = "manifest.json"
+__all__ = [
+    "CHECKED_NAME",
+    "FAILURES_NAME",
+    "MANIFEST_NAME",
+    "FeatureDirectory",
+    "FeatureManifest",
+    "check_features",
+    "check_length",
+    "create_feature_directory",
+    "failed_videos",
+    "num_feature_rows",
+    "open_feature_directory",
+    "read_feature",
+    "record_failures",
+    "remove_unfinished",
+    "write_feature",
+]
+
 FAILURES_NAME = "failures.json"
+CHECKED_NAME = "checked.json"
+"""`{VIDEO: [SIZE, TIME]}`, the files whose values were read and are finite. It may be removed at any time."""
 
 _NUM_NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureManifest:
-    """How every file of a feature directory was made. Plain JSON values; what has a default may be missing."""
-
-    fidelity: dict[str, int]
-    """num_snippets, frames, height, width at extraction."""
-    grid: dict[str, Any]
-    """The recipe's grid block: mode, window_sec, frame_rate, ..."""
-    feature_width: int
-    """D."""
-    encoder: dict[str, Any] = field(default_factory=dict)
-    """The encoder's recipe block, its name in it."""
-    weights_sha256: str | None = None
-    """Of the encoder's weights and buffers as they were used, whatever file they came from."""
-    resize: str | None = None
-    """How frames became height x width: data.resize of the recipe."""
-    dtype: str | None = None
-    """Of the files: float32 or float16."""
-    versions: dict[str, str] = field(default_factory=dict)
-    """Library name -> version."""
-    adapter: dict[str, Any] = field(default_factory=dict)
-    """What changed the encoder's features: its name, options and the hash of its weights; empty where nothing did."""
-    parent: str | None = None
-    """What these features were made from, where that is other features: that directory's manifest, as a hash or a path."""
-    format_version: int = FORMAT_VERSION
-
-    @property
-    def snippet_stride_sec(self) -> float | None:
-        """Seconds from one row to the next (sliding); None where each video has its own (rescale)."""
-        if self.grid["mode"] == "rescale":
-            return None
-        return float(self.grid["window_sec"]) / self.fidelity["num_snippets"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +96,10 @@ def create_feature_directory(path: str | Path, manifest: FeatureManifest) -> Fea
     path = Path(path)
     directory = FeatureDirectory(path=path, manifest=manifest)
     if (path / MANIFEST_NAME).exists():
-        there = _deciding_values(_read_manifest(path))
+        there = deciding_values(read_manifest(path))
         differing = [
             f"{key} ({json.dumps(there[key])} there, {json.dumps(value)} now)"
-            for key, value in _deciding_values(manifest).items()
+            for key, value in deciding_values(manifest).items()
             if there[key] != value
         ]
         if differing:
@@ -118,7 +112,7 @@ def create_feature_directory(path: str | Path, manifest: FeatureManifest) -> Fea
         raise ValueError(
             f"{path} holds .npy files but no {MANIFEST_NAME}, so how they were made is unknown; name another folder."
         )
-    write_json(path / MANIFEST_NAME, _manifest_values(manifest))
+    write_manifest(path / MANIFEST_NAME, manifest)
     return directory
 
 
@@ -132,17 +126,30 @@ def open_feature_directory(path: str | Path, *, videos: Iterable[str] = ()) -> F
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"the feature directory {path} does not exist; extract features first.")
-    directory = FeatureDirectory(path=path, manifest=_read_manifest(path))
+    directory = FeatureDirectory(path=path, manifest=read_manifest(path))
     check_features(directory, videos)
     return directory
 
 
-def check_features(directory: FeatureDirectory, videos: Iterable[str]) -> None:
-    """Check that each video has a file of the right shape and type (its values are checked when it is read).
+def check_features(
+    directory: FeatureDirectory,
+    videos: Iterable[str],
+    *,
+    durations_sec: Mapping[str, float] | None = None,
+) -> None:
+    """Check that each video has a file of the right shape and type, whose values are finite.
+
+    Values are read once: CHECKED_NAME in the directory remembers the files (by size and time of change) that were found
+    right. Of several ranks the main one reads them.
+
+    Args:
+        directory: of the files.
+        videos: their names.
+        durations_sec: of these videos, as annotated; the number of rows is checked against it.
 
     Raises:
         FileNotFoundError: videos without a file, all in one message.
-        ValueError: a file that is wrong.
+        ValueError: a file that is wrong, and how many more are.
     """
     videos = list(videos)
     missing = [video for video in videos if not directory.file(video).is_file()]
@@ -152,8 +159,31 @@ def check_features(directory: FeatureDirectory, videos: Iterable[str]) -> None:
             f"{len(missing)} of {len(videos)} videos have no features in {directory.path}: {shown}. Extract them (an "
             "extraction goes on where it stopped), or remove them from the annotations."
         )
-    for video in videos:
-        _open_array(directory, video)
+
+    def check_form(video: str) -> None:
+        num_rows = len(_open_array(directory, video))
+        if durations_sec is not None:
+            check_length(directory, video, num_rows=num_rows, duration_sec=durations_sec[video])
+
+    _check_each(videos, check_form)
+    if is_main_rank():
+        _check_values(directory, videos)
+
+
+def check_length(directory: FeatureDirectory, video: str, *, num_rows: int, duration_sec: float) -> None:
+    """Raise ValueError where a file has too few or too many rows for its video."""
+    problem = directory.manifest.wrong_length(num_rows=num_rows, duration_sec=duration_sec)
+    if problem is not None:
+        raise ValueError(
+            f"{directory.file(video)} has {problem}; the annotations' duration or the features are of another video. "
+            "Extract them again."
+        )
+
+
+def remove_unfinished(directory: FeatureDirectory) -> None:
+    """Clear away what a killed writer left. Not beside a writer in the same directory, whose file would go too."""
+    for file in directory.path.glob(".*.npy.*.partial"):
+        file.unlink(missing_ok=True)
 
 
 def record_failures(directory: FeatureDirectory, failures: Mapping[str, str]) -> None:
@@ -219,6 +249,55 @@ def num_feature_rows(directory: FeatureDirectory, video: str) -> int:
     return int(_open_array(directory, video).shape[0])
 
 
+def _check_each(videos: Iterable[str], check: Callable[[str], object]) -> None:
+    """One ValueError for all that raise one: the first, and how many more there are."""
+    problems = []
+    for video in videos:
+        try:
+            check(video)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        further = f" ({len(problems) - 1} further files are wrong.)" if len(problems) > 1 else ""
+        raise ValueError(problems[0] + further)
+
+
+def _check_values(directory: FeatureDirectory, videos: list[str]) -> None:
+    """Read the files that are new since they were last read."""
+    checked = _read_checked(directory)
+    stamps = {video: _stamp(directory.file(video)) for video in videos}
+    new = [video for video in videos if checked.get(video) != stamps[video]]
+    if not new:
+        return
+    passed: dict[str, list[int]] = {}
+    with track(f"features read through, {directory.path.name}", total=len(new)) as advance:
+
+        def check(video: str) -> None:
+            advance(1)
+            read_feature(directory, video)
+            passed[video] = stamps[video]
+
+        try:
+            _check_each(new, check)
+        finally:
+            with suppress(OSError):  # a directory that may not be written is read through each time
+                write_json(directory.path / CHECKED_NAME, checked | passed)
+
+
+def _stamp(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_checked(directory: FeatureDirectory) -> dict[str, Any]:
+    """Whatever is wrong with the list only means that files are read again."""
+    try:
+        checked = json.loads((directory.path / CHECKED_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return checked if isinstance(checked, dict) else {}
+
+
 def _read_failures(directory: FeatureDirectory) -> dict[str, str]:
     file = directory.path / FAILURES_NAME
     try:
@@ -230,101 +309,6 @@ def _read_failures(directory: FeatureDirectory) -> dict[str, str]:
     if not isinstance(failures, dict) or not all(isinstance(reason, str) for reason in failures.values()):
         raise ValueError(f"{file}: it must be an object of video -> reason. Remove it and extract again.")
     return failures
-
-
-def _read_manifest(path: Path) -> FeatureManifest:
-    file = path / MANIFEST_NAME
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} has no {MANIFEST_NAME}, so it is no feature directory (or its extraction never started)."
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON: {error}.") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: the top level is no object.")
-    version = values.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{file}: format_version is {version!r}; this program reads {FORMAT_VERSION}. Extract the features again."
-        )
-    known = {each.name for each in fields(FeatureManifest)}
-    needed = {
-        each.name
-        for each in fields(FeatureManifest)
-        if each.default is MISSING and each.default_factory is MISSING
-    }
-    missing, unknown = sorted(needed - values.keys()), sorted(values.keys() - known)
-    if missing or unknown:
-        raise ValueError(f"{file}: missing keys: {missing or 'none'}; unknown keys: {unknown or 'none'}.")
-    manifest = FeatureManifest(**values)
-    _check_manifest(manifest, file)
-    return manifest
-
-
-def _check_manifest(manifest: FeatureManifest, file: Path) -> None:
-    if not _is_count(manifest.feature_width):
-        raise ValueError(
-            f"{file}: feature_width is {manifest.feature_width!r}; it must be a positive whole number."
-        )
-    fidelity = manifest.fidelity
-    names = {each.name for each in fields(Fidelity)}
-    if (
-        not isinstance(fidelity, dict)
-        or fidelity.keys() != names
-        or not all(map(_is_count, fidelity.values()))
-    ):
-        raise ValueError(
-            f"{file}: fidelity is {fidelity!r}; it must be an object of the positive whole numbers num_snippets, frames, "
-            "height and width."
-        )
-    grid = manifest.grid
-    if not isinstance(grid, dict) or grid.get("mode") not in ("rescale", "sliding"):
-        raise ValueError(f"{file}: grid is {grid!r}; it must be an object whose mode is rescale or sliding.")
-    window_sec = grid.get("window_sec")
-    if grid["mode"] == "sliding" and not _is_length(window_sec):
-        raise ValueError(
-            f"{file}: grid.window_sec is {window_sec!r}; sliding needs a positive number of seconds."
-        )
-    for key, wanted in _INFORMATION.items():
-        value = getattr(manifest, key)
-        if not isinstance(value, wanted):
-            allowed = "an object" if wanted is dict else "a text or null"
-            raise ValueError(f"{file}: {key} is {value!r}; it must be {allowed}.")
-
-
-_INFORMATION: dict[str, Any] = {
-    "encoder": dict,
-    "versions": dict,
-    "adapter": dict,
-    "weights_sha256": str | None,
-    "resize": str | None,
-    "dtype": str | None,
-    "parent": str | None,
-}
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_length(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _deciding_values(manifest: FeatureManifest) -> dict[str, Any]:
-    """What two manifests of the same features have in common."""
-    values = _manifest_values(manifest)
-    del values["versions"]
-    values["encoder"].pop("weights", None)
-    return values
-
-
-def _manifest_values(manifest: FeatureManifest) -> dict[str, Any]:
-    """As they come back from JSON, so that tuples equal lists."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(manifest)))
-    return values
 
 
 def _open_array(directory: FeatureDirectory, video: str) -> np.ndarray:

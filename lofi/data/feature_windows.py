@@ -43,8 +43,8 @@ class FeatureWindows(Dataset[WindowSample]):
                 ValueError; skip gives an empty, masked sample with the failure in it.
 
         Raises:
-            ValueError: the features lie on another kind of grid than the windows, a file is wrong, or a video could not
-                be decoded at extraction (with stop).
+            ValueError: the features lie on another kind of grid than the windows, a file is wrong (shape, number of rows,
+                NaN), or a video could not be decoded at extraction (with stop).
             FileNotFoundError: videos without features, all in one message.
         """
         mode = directory.manifest.grid["mode"]
@@ -62,11 +62,13 @@ class FeatureWindows(Dataset[WindowSample]):
                 f" ({len(self._failures) - 1} further videos likewise.)" if len(self._failures) > 1 else ""
             )
             raise ValueError(
-                f"{directory.path / FAILURES_NAME}: {video} has no features, because it could not be decoded: {reason} "
+                f"{directory.path / FAILURES_NAME}: {video} has no features, since making them failed: {reason} "
                 "Repair the video and extract again, remove it from the annotations, or set data.on_decode_error: skip."
                 f"{further}"
             )
-        check_features(directory, [video for video in videos if video not in self._failures])
+        durations_sec = {window.video: window.video_duration_sec for window in windows}
+        there = [video for video in videos if video not in self._failures]
+        check_features(directory, there, durations_sec=durations_sec)
         self.windows = list(windows)
         self._directory = directory
 
@@ -80,13 +82,11 @@ class FeatureWindows(Dataset[WindowSample]):
             features = torch.zeros(num_snippets, self._directory.manifest.feature_width)
             return failed_sample(window, self._failures[window.video], features=features)
         num_rows = num_feature_rows(self._directory, window.video)
-        stride_sec = self._directory.manifest.snippet_stride_sec
-        if stride_sec is None:
-            stride_sec = window.video_duration_sec / num_rows
-        else:
-            self._check_num_rows(window, num_rows=num_rows, stride_sec=stride_sec)
         centres_sec = snippet_centres_sec(window.start_sec, window.end_sec, num_snippets=num_snippets)
-        positions = np.clip(centres_sec / stride_sec - 0.5, 0, num_rows - 1)
+        positions = self._directory.manifest.row_positions(
+            centres_sec, num_rows=num_rows, duration_sec=window.video_duration_sec
+        )
+        positions = np.clip(positions, 0, num_rows - 1)
         first = int(np.floor(positions[0] + _POSITION_TOLERANCE))
         last = int(np.ceil(positions[-1] - _POSITION_TOLERANCE))
         rows = read_feature(self._directory, window.video, rows=(first, last + 1))
@@ -96,15 +96,6 @@ class FeatureWindows(Dataset[WindowSample]):
             mask=window_mask(window, num_snippets=num_snippets),
             features=torch.from_numpy(interpolate_rows(rows, positions - first)),
         )
-
-    def _check_num_rows(self, window: Window, *, num_rows: int, stride_sec: float) -> None:
-        expected = max(1, round(window.video_duration_sec / stride_sec))
-        if abs(num_rows - expected) > 1:
-            raise ValueError(
-                f"{self._directory.file(window.video)} has {num_rows} rows, but a video of "
-                f"{window.video_duration_sec:g} s has {expected} at one row every {stride_sec:g} s; the annotations' "
-                "duration or the features are of another video. Extract them again."
-            )
 
 
 def interpolate_rows(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ asking for it, and every rank knows its share without talking to the others.
 """
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -162,6 +164,7 @@ def build_loader(
         num_workers=workers,
         collate_fn=_collate_unless_error,
         multiprocessing_context=context,
+        worker_init_fn=_end_with_the_main_process if workers > 0 else None,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else it draws from the global one, and a resumed run would draw once more
     )
@@ -169,6 +172,22 @@ def build_loader(
         if isinstance(batch, DecodeError):
             raise batch
         yield batch
+
+
+def _end_with_the_main_process(worker: int) -> None:
+    """In a worker: wait for the main process in a thread, and end when it does.
+
+    torch's own watchdog waits for the parent, which is the fork server here; and a fork server lives as long as any of its
+    workers. After a SIGKILL (the kernel's, for memory) both would stay for good.
+    """
+    main = multiprocessing.parent_process()
+    assert main is not None
+
+    def wait() -> None:
+        main.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _ErrorsAsValues(Dataset[Any]):

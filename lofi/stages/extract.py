@@ -17,14 +17,18 @@ from lofi.data.feature_store import (
     FeatureManifest,
     create_feature_directory,
     record_failures,
+    remove_unfinished,
     write_feature,
 )
 from lofi.data.frame_cache import estimate_cache_bytes
+from lofi.data.grid import GridConfig
 from lofi.data.sampler import PredictionPlan, build_loader
+from lofi.data.samples import window_mask
 from lofi.data.windows import extraction_windows
 from lofi.engine import deepspeed_engine
 from lofi.engine.run_directory import RunDirectory, package_versions
-from lofi.extraction import extract_videos
+from lofi.extraction import extract_videos, extraction_grid
+from lofi.fidelity import Fidelity
 from lofi.files import write_json
 from lofi.progress import say, track
 from lofi.segments import Window
@@ -56,10 +60,11 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
     encoder = open_encoder(recipe.encoder)
     encoder.check_fidelity(fidelity)
     encoder.to(ranks.device).eval().requires_grad_(False)
-    directory = _open_directory(recipe, encoder, ranks)
+    grid = extraction_grid(recipe.grid, num_snippets=fidelity.num_snippets, config=recipe.extraction)
+    directory = _open_directory(recipe, encoder, ranks, grid=grid)
 
-    windows, num_whole = _windows_to_do(recipe, annotations, directory)
-    dataset = open_frame_windows(recipe.data, annotations, windows, grid=recipe.grid, seed=0)
+    windows, num_whole = _windows_to_do(recipe, annotations, directory, grid=grid)
+    dataset = open_frame_windows(recipe.data, annotations, windows, grid=grid, seed=0)
     if recipe.data.frame_cache is not None:
         say_cache_size(recipe.data.frame_cache, num_bytes=estimate_cache_bytes(windows, [fidelity]))
     plan = PredictionPlan(
@@ -71,18 +76,21 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
     )
     failures: dict[str, str] = {}
     num_snippets = 0
-    frames_per_window = fidelity.num_snippets * fidelity.frames
+    keys = list(plan.batches())
+    total = sum(_num_inside(windows[key.index], fidelity) for batch in keys for key in batch)
     title = f"frames decoded and encoded, {directory.path.name}"
-    with track(title, total=plan.num_windows * frames_per_window) as advance:
+    title += f" (of rank 0 of {ranks.world_size})" if ranks.world_size > 1 else ""
+    begin_encoding = time.perf_counter()
+    with track(title, total=total * fidelity.frames) as advance:
 
         def counted(batches: Iterator[WindowBatch]) -> Iterator[WindowBatch]:
             nonlocal num_snippets
             for batch in batches:
                 yield batch
-                num_snippets += batch.num_snippets
-                advance(batch.num_windows * frames_per_window)
+                num_snippets += int(batch.mask.sum())
+                advance(sum(_num_inside(window, fidelity) for window in batch.windows) * fidelity.frames)
 
-        batches = counted(build_loader(dataset, plan.batches(), workers=recipe.data.workers))
+        batches = counted(build_loader(dataset, keys, workers=recipe.data.workers))
         for extracted in extract_videos(encoder, batches, config=recipe.extraction):
             if extracted.features is None:
                 assert extracted.failure is not None
@@ -97,45 +105,60 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
     if ranks.rank == 0:
         record_failures(directory, failures)
     total_snippets = sum(deepspeed_engine.gather_from_ranks(num_snippets))
-    seconds = time.perf_counter() - begin
+    seconds, seconds_encoding = (time.perf_counter() - start for start in (begin, begin_encoding))
     if ranks.rank == 0 and (windows or not RunDirectory(path=directory.path).is_finished):
-        _write_summary(directory, seconds=seconds, num_snippets=total_snippets, failures=failures)
+        _write_summary(
+            directory, seconds=seconds, snippets_per_sec=total_snippets / seconds_encoding, failures=failures
+        )
     deepspeed_engine.wait_for_ranks()
     if num_whole and ranks.rank == 0:
         say(f"{num_whole} videos were whole already")
+    if total_snippets:
+        say(
+            f"{total_snippets} snippets in {seconds_encoding:.1f} s: "
+            f"{total_snippets / seconds_encoding:.1f} snippets/s, "
+            f"{total_snippets * fidelity.frames / seconds_encoding:.1f} frames/s"
+            + (f", {ranks.world_size} ranks together" if ranks.world_size > 1 else "")
+        )
     return Extracted(path=directory.path, num_videos=len(directory.existing_videos()), failures=failures)
 
 
+def _num_inside(window: Window, fidelity: Fidelity) -> int:
+    """Snippets of the window inside its video: those that are encoded."""
+    return int(window_mask(window, num_snippets=fidelity.num_snippets).sum())
+
+
 def _open_directory(
-    recipe: ExtractionRecipe, encoder: nn.Module, ranks: deepspeed_engine.Ranks
+    recipe: ExtractionRecipe, encoder: nn.Module, ranks: deepspeed_engine.Ranks, *, grid: GridConfig
 ) -> FeatureDirectory:
     fidelity = recipe.fidelity.full
     manifest = FeatureManifest(
         encoder={"name": recipe.encoder.name, **asdict(recipe.encoder.config)},
         weights_sha256=_weights_sha256(encoder),
         fidelity=asdict(fidelity),
-        grid=asdict(recipe.grid),
+        grid=asdict(grid),
         feature_width=int(encoder.feature_width),  # type: ignore[arg-type]
         resize=recipe.data.resize,
         dtype=recipe.extraction.dtype,
         versions=package_versions(),
     )
     if ranks.rank == 0:
-        create_feature_directory(recipe.output, manifest)
+        remove_unfinished(create_feature_directory(recipe.output, manifest))
     deepspeed_engine.wait_for_ranks()
     return create_feature_directory(recipe.output, manifest)
 
 
 def _windows_to_do(
-    recipe: ExtractionRecipe, annotations: Annotations, directory: FeatureDirectory
+    recipe: ExtractionRecipe, annotations: Annotations, directory: FeatureDirectory, *, grid: GridConfig
 ) -> tuple[list[Window], int]:
-    """The windows of the videos without features, and the number of those with."""
-    whole = directory.existing_videos()
+    """The windows of the videos without features, and the number of those with. The same on every rank: a rank that looked
+    for itself might see what another has written meanwhile, and share out other videos."""
+    whole = set(deepspeed_engine.gather_from_ranks(sorted(directory.existing_videos()))[0])
     videos = [video for name, video in sorted(annotations.videos.items()) if name not in whole]
     windows = extraction_windows(
         videos,
         classes=annotations.classes,
-        grid=recipe.grid,
+        grid=grid,
         num_snippets=recipe.fidelity.full.num_snippets,
     )
     return windows, len(annotations.videos) - len(videos)
@@ -151,7 +174,7 @@ def _weights_sha256(encoder: nn.Module) -> str:
 
 
 def _write_summary(
-    directory: FeatureDirectory, *, seconds: float, num_snippets: int, failures: dict[str, str]
+    directory: FeatureDirectory, *, seconds: float, snippets_per_sec: float, failures: dict[str, str]
 ) -> None:
     write_json(
         RunDirectory(path=directory.path).summary,
@@ -160,7 +183,7 @@ def _write_summary(
             "evaluation_seconds": seconds,
             "peak_bytes": None,
             "bytes": None,
-            "snippets_per_sec": num_snippets / seconds,
+            "snippets_per_sec": snippets_per_sec,
             "trained_parameters": 0,
             "skipped_videos": failures,
         },

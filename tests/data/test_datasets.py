@@ -370,9 +370,20 @@ def test_features_on_another_kind_of_grid_are_refused(dense, rescaled):
 
 
 def test_features_of_another_duration_are_refused(dense):
-    data = FeatureWindows([slide(0.0, duration=40.0)], dense[0], grid=SLIDING)
     with pytest.raises(ValueError, match=r"v\.npy has 11 rows, but a video of 40 s has 20"):
-        _ = data[SampleKey(index=0, fidelity=with_snippets(5))]
+        FeatureWindows([slide(0.0, duration=40.0)], dense[0], grid=SLIDING)
+
+
+def test_rows_of_snippets_that_start_with_the_video_stand_for_their_own_centres(tmp_path):
+    """Snippets of 16 frames every 4 at 4 per second: rows at 2, 3, 4, ... s."""
+    grid = {"mode": "sliding", "window_sec": 5.0}
+    made = replace(manifest(grid, num_snippets=5), first_row_sec=2.0)
+    directory = create_feature_directory(tmp_path / "inside", made)
+    write_feature(directory, "v", np.arange(20 * 3, dtype=np.float32).reshape(20, 3))
+    window = Window(video="v", start_sec=5.0, end_sec=10.0, video_duration_sec=23.0)
+    data = FeatureWindows([window], directory, grid=GridConfig(mode="sliding", window_sec=5.0))
+    sample = data[SampleKey(index=0, fidelity=with_snippets(5))]  # centres 5.5, ..., 9.5 s
+    np.testing.assert_allclose(sample.features[:, 0].numpy(), [10.5, 13.5, 16.5, 19.5, 22.5])
 
 
 def test_videos_without_features_are_named_before_training(rescaled):
