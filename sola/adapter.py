@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lofi.engine.checkpoint import newest_weights
 from lofi.engine.run_directory import RunDirectory
+from lofi.engine.validation import handed_on_weights
 from lofi.progress import say
 
 
@@ -103,7 +103,7 @@ def build_adapter(config: SolaAdapterConfig, *, feature_width: int, with_weights
 
 def load_adapter(adapter: SolaAdapter, run: str) -> None:
     """Load the adapter that a run trained. Raises ValueError naming the run where it does not fit."""
-    weights = newest_weights(_checkpoints(run))
+    weights = handed_on_weights(_checkpoints(run))
     state = {
         name.removeprefix("adapter."): value
         for name, value in load_file(weights).items()

@@ -6,7 +6,7 @@ Chen and He, CVPR 2021). What the code does not have is an option that is off.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +40,21 @@ class SimilarityMatchingConfig:
     setting. 1.0 is what the published setting amounts to on its own features (2 per second, 2 apart)."""
     stride_jitter: float = 0.0
     """Beyond the paper: stretch each window by a random factor in [1 - x, 1 + x], features interpolated."""
+    linear_evaluation_every_epochs: int | None = None
+    """Look at the adapted features by linear evaluation every so many epochs, on data.validation_subset; null for never.
+    It needs annotations, which training does not."""
+    weights: Literal["newest", "best"] = "newest"
+    """Which checkpoint the run hands on; best is the one with the greatest linear accuracy."""
 
     def __post_init__(self) -> None:
-        for name in ("window", "step", "predictor_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"objective.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("window", "step", "predictor_width", "linear_evaluation_every_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"objective.{name} is {value}; it must be at least 1.")
+        if self.weights == "best" and self.linear_evaluation_every_epochs is None:
+            raise ValueError(
+                "objective.weights: best has no effect without objective.linear_evaluation_every_epochs, which finds it."
+            )
         if self.positions < 2:
             raise ValueError(f"objective.positions is {self.positions}; at least 2 can be compared.")
         if self.margin < 0:

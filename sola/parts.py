@@ -1,15 +1,19 @@
 """What lofi's recipes can name of this package: the objective similarity_matching and the adapter sola."""
 
+import time
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lofi.config.objectives import Modules, ObjectiveKind, Parts
 from lofi.config.recipe import Recipe
-from lofi.data.annotations import AnnotatedVideo
-from lofi.data.feature_store import FeatureDirectory
+from lofi.data.annotations import AnnotatedVideo, Annotations
+from lofi.data.feature_store import FeatureDirectory, check_features, open_feature_directory
+from lofi.engine.validation import Judge, Scored
 from lofi.segments import Window
 from sola.adapter import SolaAdapterConfig, build_adapter
+from sola.linear_evaluation import evaluate_linearly, label_snippets
 from sola.objective import SimilarityMatching, SimilarityMatchingConfig
 from sola.sampling import RandomStretches
 
@@ -45,6 +49,45 @@ def _build(recipe: Recipe, modules: Modules) -> nn.Module:
     )
 
 
+def _judge(recipe: Recipe, annotations: Annotations, device: torch.device) -> Judge | None:
+    """Linear evaluation of the adapted features, where the recipe asks for it."""
+    config: SimilarityMatchingConfig = recipe.objective.config
+    if config.linear_evaluation_every_epochs is None:
+        return None
+    assert recipe.data.features is not None
+    directory = open_feature_directory(recipe.data.features)
+    training = annotations.subset(recipe.data.training_subset)
+    validation = annotations.subset(recipe.data.validation_subset)
+    check_features(directory, [video.name for video in (*training, *validation)])
+
+    def score(module: nn.Module, title: str) -> Scored:
+        begin = time.perf_counter()
+        adapter: nn.Module = module.adapter  # type: ignore[assignment]
+
+        def adapt(features: Tensor) -> Tensor:
+            mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
+            adapted: Tensor = adapter(features.to(device), mask=mask)
+            return adapted
+
+        found = evaluate_linearly(
+            label_snippets(training, directory, adapt=adapt),
+            label_snippets(validation, directory, adapt=adapt),
+        )
+        return Scored(
+            score=found.balanced_accuracy,
+            details={"linear_accuracy_unbalanced": found.accuracy, "action_share": found.action_share},
+            seconds=time.perf_counter() - begin,
+        )
+
+    return Judge(
+        measure="linear_accuracy",
+        every_epochs=config.linear_evaluation_every_epochs,
+        weights=config.weights,
+        subset=recipe.data.validation_subset,
+        score=score,
+    )
+
+
 SIMILARITY_MATCHING = ObjectiveKind(
     config=SimilarityMatchingConfig,
     windows=_whole_videos,
@@ -52,7 +95,9 @@ SIMILARITY_MATCHING = ObjectiveKind(
     takes=("adapter",),
     needs=("adapter",),
     source="features",
+    data_options=("validation_subset",),
     feature_dataset=_stretches,
+    judge=_judge,
 )
 
 PARTS = Parts(

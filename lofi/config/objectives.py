@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from lofi.data.annotations import AnnotatedVideo
+from lofi.data.annotations import AnnotatedVideo, Annotations
 from lofi.data.feature_store import FeatureDirectory
 from lofi.data.samples import WindowSample
 from lofi.data.windows import clip_windows, training_windows
 from lofi.detector import Detector
+from lofi.engine.validation import Judge
 from lofi.heads import HEADS
 from lofi.objectives.tac import TacConfig, build_tac
 from lofi.objectives.tal import TalConfig
@@ -64,6 +66,8 @@ class ObjectiveKind:
     feature_dataset: "Callable[[Recipe, Sequence[Window], FeatureDirectory], Dataset[WindowSample]] | None" = None
     """Its training samples of features, one per window, where they are not simply the windows' rows
     (`data.feature_windows`)."""
+    judge: "Callable[[Recipe, Annotations, torch.device], Judge | None] | None" = None
+    """How its modules are judged while they train, where they are no detectors."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -272,8 +272,8 @@ def _is_checkpoint_due(position: Position, *, config: TrainConfig) -> bool:
 def _validate(validate: Validate, position: Position, *, log: MetricsLog) -> None:
     """Validate, and log it at the last step that was trained: a resumed run purges the log from position.step on."""
     found = validate(position)
-    by_tiou = {f"validation/mAP_{tiou}": value for tiou, value in found.mAP.items()}
-    log.write_scalars(position.step - 1, {"validation/average_mAP": found.average_mAP, **by_tiou})
+    details = {f"validation/{name}": value for name, value in found.details.items()}
+    log.write_scalars(position.step - 1, {f"validation/{found.measure}": found.score, **details})
 
 
 def _bytes_now(device: torch.device) -> dict[str, int]:

@@ -1,17 +1,19 @@
 """Validation while training: when it is due, its log, and the best checkpoint so far.
 
-    validation.jsonl         one line per validation: epoch, step, average_mAP, mAP by tIoU, seconds
-    checkpoints/best.json    the best of them: which checkpoint, its epoch and mAP, and that it was chosen on what it shows
+    validation.jsonl         one line per validation: epoch, step, measure (average_mAP), score, details (mAP by tIoU), seconds
+    checkpoints/best.json    the best of them: which checkpoint, its epoch and score, and that it was chosen on what it shows
 
 A validation follows the checkpoint of its own step, so that a run that is stopped in between loses no training and, resumed,
 validates first. best.json follows from validation.jsonl and the checkpoints that are there; its checkpoint is never dropped.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from torch import nn
 
 from lofi.engine.checkpoint import Position, checkpoint_name, newest_weights, whole_weights
 from lofi.engine.metrics import read_metrics
@@ -21,9 +23,37 @@ BEST_FILE = "best.json"
 """In a run's `checkpoints/`."""
 
 SELECTION_NOTE = (
-    "the best checkpoint was chosen on the subset that it is measured on, so its mAP is optimistic; compare it with other "
+    "the best checkpoint was chosen on the subset that it is measured on, so its score is optimistic; compare it with other "
     "bests alone"
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a judge says of a module. Fractions between 0 and 1."""
+
+    score: float
+    """Greater is better."""
+    details: dict[str, float]
+    """What else is logged, such as mAP_0.50."""
+    seconds: float
+    made_from: Any = None
+    """What the score was made from, for who needs it again (`stages.evaluate.Evaluated`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """How an objective's modules are judged while they train."""
+
+    measure: str
+    """Name of the score: average_mAP, linear_accuracy."""
+    every_epochs: int
+    weights: Literal["newest", "best"]
+    """Which checkpoint the run hands on."""
+    subset: str
+    """Of the annotations, that the score is measured on."""
+    score: Callable[[nn.Module, str], Scored]
+    """(the trained module in evaluation, title of a progress bar) -> the same score on every rank. Collective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +64,22 @@ class Validation:
     """Finished epochs."""
     step: int
     """Finished steps: the number in its checkpoint's name."""
-    average_mAP: float
-    mAP: dict[str, float]
-    """tIoU threshold, two digits -> mAP."""
+    measure: str
+    """Name of the score: average_mAP, linear_accuracy."""
+    score: float
+    """Greater is better."""
+    details: dict[str, float]
+    """What else was measured, such as mAP_0.50."""
     seconds: float
-    """Prediction and scoring."""
 
     def describe(self) -> str:
         """One line, in percent."""
-        tious = list(self.mAP)
-        shown = sorted({tious[0], tious[len(tious) // 2], tious[-1]})
-        parts = ", ".join(f"@{tiou} {100 * self.mAP[tiou]:.2f} %" for tiou in shown)
-        return f"epoch {self.epoch}: average mAP {100 * self.average_mAP:.2f} % ({parts}) in {self.seconds:.1f} s"
+        names = list(self.details)
+        shown = sorted({names[0], names[len(names) // 2], names[-1]}) if names else []
+        parts = ", ".join(f"{name} {100 * self.details[name]:.2f} %" for name in shown)
+        return (
+            f"epoch {self.epoch}: {self.measure} {100 * self.score:.2f} % ({parts}) in {self.seconds:.1f} s"
+        )
 
 
 class Validate(Protocol):
@@ -72,9 +106,9 @@ def write_validations(path: Path, validations: Sequence[Validation]) -> None:
 
 
 def best_validation(checkpoints: Path, validations: Sequence[Validation]) -> Validation | None:
-    """The one with the greatest average mAP (of equal ones the earliest) among those whose checkpoint is there."""
+    """The one with the greatest score (of equal ones the earliest) among those whose checkpoint is there."""
     there = [row for row in validations if (checkpoints / checkpoint_name(row.step)).is_dir()]
-    return max(there, key=lambda row: (row.average_mAP, -row.step), default=None)
+    return max(there, key=lambda row: (row.score, -row.step), default=None)
 
 
 def write_best(
@@ -85,7 +119,7 @@ def write_best(
     Args:
         checkpoints: the run's folder of them.
         best: from `best_validation`.
-        weights: the recipe's `evaluation.weights`: whether the run hands on its best checkpoint or its newest.
+        weights: the recipe's choice: whether the run hands on its best checkpoint or its newest.
         subset: what was validated on.
     """
     if best is None:
@@ -124,3 +158,10 @@ def run_weights(checkpoints: Path, *, choice: Literal["newest", "best"]) -> Path
             f"the best checkpoint {best} has no whole weights any more; take the newest weights."
         )
     return weights
+
+
+def handed_on_weights(checkpoints: Path) -> Path:
+    """The weights that a run hands on: those of its best checkpoint where its recipe says so, else of its newest."""
+    best = checkpoints / BEST_FILE
+    takes_best = read_best(checkpoints) is not None and json.loads(best.read_text()).get("weights") == "best"
+    return run_weights(checkpoints, choice="best" if takes_best else "newest")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from lofi.config.load import load_recipe
+from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import Annotations, read_annotations
 from lofi.data.feature_windows import FeatureWindows
@@ -52,6 +54,7 @@ def evaluate_run(
     recipe: Recipe | None = None,
     ranks: deepspeed_engine.Ranks | None = None,
     weights: Literal["newest", "best"] | None = None,
+    parts: Parts = OWN_PARTS,
 ) -> Evaluated:
     """Predict the validation subset with a run's weights, at full fidelity, and score it. Collective.
 
@@ -61,12 +64,13 @@ def evaluate_run(
         ranks: from `start_ranks`; they share the videos.
         weights: of which checkpoint; None takes the one of the recipe's `evaluation.weights`, else the newest. The best one's
             result is optimistic: it was chosen on this very subset.
+        parts: what the run's recipe can name.
     """
     begin = time.perf_counter()
     run = RunDirectory(path=path)
     if not run.recipe.is_file():
         raise ValueError(f"{path} is no run directory (no {run.recipe.name}).")
-    recipe = recipe or load_recipe(run.recipe)
+    recipe = recipe or load_recipe(run.recipe, parts=parts)
     if recipe.objective.name != "tal":
         raise ValueError(f"{path}: objective {recipe.objective.name} has no detections to evaluate.")
     ranks = ranks or deepspeed_engine.start_ranks()
@@ -75,7 +79,8 @@ def evaluate_run(
     chosen = run_weights(run.checkpoints, choice=choice)
     if choice == "best":
         say(f"weights of {chosen.parent.name}: {SELECTION_NOTE}")
-    detector = load_detector(recipe, annotations, weights=chosen).to(ranks.device)
+    detector = load_module(recipe, annotations, weights=chosen).to(ranks.device)
+    assert isinstance(detector, Detector)
     dataset = open_prediction(recipe, annotations)
     evaluated = predict_and_score(
         detector,
@@ -97,15 +102,14 @@ def write_evaluated(run: RunDirectory, evaluated: Evaluated) -> None:
     write_results(run.results, evaluated.results)
 
 
-def load_detector(recipe: Recipe, annotations: Annotations, *, weights: Path) -> Detector:
-    """The detector of a recipe with the weights of one of its checkpoints, in evaluation."""
-    detector = build_objective(
+def load_module(recipe: Recipe, annotations: Annotations, *, weights: Path) -> nn.Module:
+    """The module that a recipe trains with the weights of one of its checkpoints, in evaluation."""
+    module = build_objective(
         recipe, classes=annotations.classes, feature_width=feature_width_of(recipe), with_weights=False
     )
-    assert isinstance(detector, Detector)
     check_classes(weights, annotations.classes)
-    load_weights(detector, weights)
-    return detector.eval()
+    load_weights(module, weights)
+    return module.eval()
 
 
 def predict_and_score(

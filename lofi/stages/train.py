@@ -33,7 +33,7 @@ from lofi.memory.meter import StepMeter, memory_row
 from lofi.progress import say
 from lofi.stages.build import Source, build_objective, open_source
 from lofi.stages.evaluate import Evaluated, evaluate_run, recipe_precision, write_evaluated
-from lofi.stages.validation import Validator
+from lofi.stages.validation import Validator, judge_of
 
 
 def run_training(recipe: Recipe, *, resume: bool = False, restart: bool = False) -> RunDirectory:
@@ -113,10 +113,17 @@ def _train(
         meter = StepMeter(
             engine, device=ranks.device, zero_stage=deepspeed_engine.zero_stage(recipe.deepspeed)
         )
+        judge = judge_of(recipe, source.annotations, ranks=ranks)
         validator = None
-        if recipe.evaluation is not None and recipe.evaluation.every_epochs is not None:
+        if judge is not None:
             validator = Validator(
-                engine, recipe=recipe, run=run, annotations=source.annotations, ranks=ranks, start=start
+                engine,
+                judge=judge,
+                recipe=recipe,
+                run=run,
+                annotations=source.annotations,
+                ranks=ranks,
+                start=start,
             )
         outcome = train(
             engine,

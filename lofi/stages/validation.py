@@ -1,13 +1,14 @@
-"""Validation while training: the validation subset predicted with the weights that are in training, and scored.
+"""Validation while training: the weights that are in training, judged every so many epochs.
 
-The same prediction as at the end of a run (`stages.evaluate`), and the same numbers as its checkpoint gives: in evaluation,
-without gradient, at full fidelity, the videos shared by the ranks. It draws no random number, so a run trains alike whether
-it is validated or not.
+Detectors are judged by the same prediction as at the end of a run (`stages.evaluate`), with the same numbers as their
+checkpoint gives: in evaluation, without gradient, at full fidelity, the videos shared by the ranks. Other objectives bring a
+judge of their own. No random number of the run is drawn, so it trains alike whether it is validated or not.
 """
 
 from typing import Any
 
 import torch
+from torch import nn
 
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import Annotations
@@ -16,6 +17,8 @@ from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import WEIGHTS_FILE, Position, checkpoint_name
 from lofi.engine.run_directory import RunDirectory
 from lofi.engine.validation import (
+    Judge,
+    Scored,
     Validation,
     best_validation,
     read_validations,
@@ -24,7 +27,36 @@ from lofi.engine.validation import (
 )
 from lofi.progress import say
 from lofi.stages.build import open_prediction
-from lofi.stages.evaluate import Evaluated, load_detector, predict_and_score
+from lofi.stages.evaluate import load_module, predict_and_score
+
+
+def judge_of(recipe: Recipe, annotations: Annotations, *, ranks: deepspeed_engine.Ranks) -> Judge | None:
+    """How a recipe's run is judged while it trains; None where it says nothing of that."""
+    if recipe.kind.judge is not None:
+        return recipe.kind.judge(recipe, annotations, ranks.device)
+    if recipe.evaluation is None or recipe.evaluation.every_epochs is None:
+        return None
+    dataset = open_prediction(recipe, annotations)
+
+    def score(detector: nn.Module, title: str) -> Scored:
+        assert isinstance(detector, Detector)
+        evaluated = predict_and_score(
+            detector, dataset, recipe=recipe, annotations=annotations, ranks=ranks, title=title
+        )
+        return Scored(
+            score=evaluated.results.average_mAP,
+            details={f"mAP_{tiou}": value for tiou, value in evaluated.results.mAP.items()},
+            seconds=evaluated.seconds,
+            made_from=evaluated,
+        )
+
+    return Judge(
+        measure="average_mAP",
+        every_epochs=recipe.evaluation.every_epochs,
+        weights=recipe.evaluation.weights,
+        subset=recipe.data.validation_subset,
+        score=score,
+    )
 
 
 class Validator:
@@ -34,6 +66,7 @@ class Validator:
         self,
         engine: Any,
         *,
+        judge: Judge,
         recipe: Recipe,
         run: RunDirectory,
         annotations: Annotations,
@@ -43,26 +76,23 @@ class Validator:
         """Read the run's log up to `start`, and state the best checkpoint anew. Collective.
 
         Args:
-            engine: in training; its module is a detector.
-            recipe: with `evaluation.every_epochs`.
+            engine: in training.
+            judge: of its module.
+            recipe: of the run.
             run: its directory.
             annotations: the recipe's.
-            ranks: they share the videos.
+            ranks: they judge together.
             start: what comes after it in the log was not saved, and will be done again.
         """
-        assert recipe.evaluation is not None
-        assert recipe.evaluation.every_epochs is not None
         self.validations = read_validations(run.validation, last_step=start.step)
         """All so far, oldest first."""
-        self.final: Evaluated | None = None
-        """That of the last epoch, with its predictions, where this process made it; those of other epochs are let go."""
+        self.final: Any = None
+        """What the last epoch's score was made from, where this process made it; those of other epochs are let go."""
         self._engine = engine
+        self._judge = judge
         self._recipe = recipe
-        self._config = recipe.evaluation
-        self._every_epochs = recipe.evaluation.every_epochs
         self._run = run
         self._annotations = annotations
-        self._dataset = open_prediction(recipe, annotations)
         self._ranks = ranks
         self._write()
 
@@ -72,52 +102,42 @@ class Validator:
             return False
         is_last = position.epoch == self._recipe.train.epochs
         is_done = any(row.step == position.step for row in self.validations)
-        return (is_last or position.epoch % self._every_epochs == 0) and not is_done
+        return (is_last or position.epoch % self._judge.every_epochs == 0) and not is_done
 
     def __call__(self, position: Position) -> Validation:
         """Validate, log, and state the best checkpoint. Collective."""
         devices = [self._ranks.device] if self._ranks.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            evaluated = self._evaluate(position)
+            scored = self._score(position)
         found = Validation(
             epoch=position.epoch,
             step=position.step,
-            average_mAP=evaluated.results.average_mAP,
-            mAP=evaluated.results.mAP,
-            seconds=evaluated.seconds,
+            measure=self._judge.measure,
+            score=scored.score,
+            details=scored.details,
+            seconds=scored.seconds,
         )
         before = best_validation(self._run.checkpoints, self.validations)
         self.validations.append(found)
         if position.epoch == self._recipe.train.epochs:
-            self.final = evaluated
+            self.final = scored.made_from
         self._write()
-        if before is None or found.average_mAP > before.average_mAP:
+        if before is None or found.score > before.score:
             comparison = "the best so far"
         else:
-            comparison = f"best: {100 * before.average_mAP:.2f} %, epoch {before.epoch}"
+            comparison = f"best: {100 * before.score:.2f} %, epoch {before.epoch}"
         say(f"validation, {found.describe()}; {comparison}")
         return found
 
-    def _evaluate(self, position: Position) -> Evaluated:
+    def _score(self, position: Position) -> Scored:
         title = f"validating epoch {position.epoch}"
         if self._engine.zero_optimization_stage() < 3:
             with deepspeed_engine.prediction_mode(self._engine) as module:
-                return self._predict(module, title=title)
+                return self._judge.score(module, title)
         # At stage 3 no rank has whole weights: a second module takes them from the checkpoint of this position.
         weights = self._run.checkpoints / checkpoint_name(position.step) / WEIGHTS_FILE
-        detector = load_detector(self._recipe, self._annotations, weights=weights)
-        return self._predict(detector.to(self._ranks.device), title=title)
-
-    def _predict(self, detector: torch.nn.Module, *, title: str) -> Evaluated:
-        assert isinstance(detector, Detector)
-        return predict_and_score(
-            detector,
-            self._dataset,
-            recipe=self._recipe,
-            annotations=self._annotations,
-            ranks=self._ranks,
-            title=title,
-        )
+        module = load_module(self._recipe, self._annotations, weights=weights)
+        return self._judge.score(module.to(self._ranks.device), title)
 
     def _write(self) -> None:
         """The log, then the best. All ranks leave together: the next checkpoint spares the best."""
@@ -126,7 +146,7 @@ class Validator:
             write_best(
                 self._run.checkpoints,
                 best_validation(self._run.checkpoints, self.validations),
-                weights=self._config.weights,
-                subset=self._recipe.data.validation_subset,
+                weights=self._judge.weights,
+                subset=self._judge.subset,
             )
         deepspeed_engine.wait_for_ranks()

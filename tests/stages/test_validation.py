@@ -52,7 +52,7 @@ def validated(trained):
 
 
 def without_times(rows):
-    return [(row.epoch, row.step, row.average_mAP, row.mAP) for row in rows]
+    return [(row.epoch, row.step, row.score, row.details) for row in rows]
 
 
 def losses(run):
@@ -62,7 +62,7 @@ def losses(run):
 def test_it_runs_every_so_many_epochs_and_after_the_last(validated):
     rows = read_validations(validated.validation)
     assert [(row.epoch, row.step) for row in rows] == [(2, 6), (4, 12), (5, 15)]
-    assert all(row.average_mAP == pytest.approx(sum(row.mAP.values()) / 10) for row in rows)
+    assert all(row.score == pytest.approx(sum(row.details.values()) / 10) for row in rows)
     assert all(row.seconds > 0 for row in rows)
 
 
@@ -98,16 +98,18 @@ def test_it_gives_what_the_checkpoint_of_its_step_gives(stage, own_recipe):
     recipe = own_recipe(train__epochs=2, train__keep_checkpoints=9, evaluation__every_epochs=1, **changes)
     run = run_training(recipe)
     first, last = read_validations(run.validation)
-    assert evaluate_run(run.path).results.average_mAP == last.average_mAP
+    assert evaluate_run(run.path).results.average_mAP == last.score
     for checkpoint in list_checkpoints(run.checkpoints)[1:]:
         checkpoint.rename(checkpoint.with_name(f"later_{checkpoint.name}"))
-    assert evaluate_run(run.path).results.mAP == first.mAP
+    assert {
+        f"mAP_{tiou}": value for tiou, value in evaluate_run(run.path).results.mAP.items()
+    } == first.details
 
 
 def test_the_best_checkpoint_is_kept_and_stated(validated):
-    best = max(read_validations(validated.validation), key=lambda row: row.average_mAP)
+    best = max(read_validations(validated.validation), key=lambda row: row.score)
     content = json.loads((validated.checkpoints / BEST_FILE).read_text())
-    for key in ("epoch", "step", "average_mAP", "mAP"):
+    for key in ("epoch", "step", "measure", "score", "details"):
         assert content[key] == getattr(best, key)
     assert content["subset"] == "validation"
     assert "optimistic" in content["note"]
@@ -122,16 +124,16 @@ def test_the_best_checkpoint_is_kept_and_stated(validated):
 
 def test_the_newest_weights_count_unless_the_recipe_says_best(validated, own_recipe, capsys):
     rows = read_validations(validated.validation)
-    best = max(row.average_mAP for row in rows)
-    assert json.loads(validated.results.read_text())["average_mAP"] == rows[-1].average_mAP < best
+    best = max(row.score for row in rows)
+    assert json.loads(validated.results.read_text())["average_mAP"] == rows[-1].score < best
     assert find_weights(validated.path).parent.name == "step_000015"
 
     run = run_training(own_recipe(evaluation__weights="best"))
     assert json.loads(run.results.read_text())["average_mAP"] == best
     assert json.loads(run.summary.read_text())["average_mAP"] == best
     assert find_weights(run.path).parent == read_best(run.checkpoints)
-    assert "so its mAP is optimistic" in capsys.readouterr().out
-    assert evaluate_run(run.path, weights="newest").results.average_mAP == rows[-1].average_mAP
+    assert "so its score is optimistic" in capsys.readouterr().out
+    assert evaluate_run(run.path, weights="newest").results.average_mAP == rows[-1].score
 
 
 def test_tensorboard_holds_the_validations_at_the_last_steps_trained(validated):
@@ -139,9 +141,9 @@ def test_tensorboard_holds_the_validations_at_the_last_steps_trained(validated):
     rows = read_validations(validated.validation)
     found = events.Scalars("validation/average_mAP")
     assert [event.step for event in found] == [row.step - 1 for row in rows]
-    assert [event.value for event in found] == pytest.approx([row.average_mAP for row in rows])
+    assert [event.value for event in found] == pytest.approx([row.score for row in rows])
     assert [event.value for event in events.Scalars("validation/mAP_0.50")] == pytest.approx(
-        [row.mAP["0.50"] for row in rows]
+        [row.details["mAP_0.50"] for row in rows]
     )
 
 
