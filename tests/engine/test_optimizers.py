@@ -1,8 +1,18 @@
+import copy
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from lofi.engine.optimizers import AdamwConfig, SgdConfig, build_optimizer, parameter_groups
+from lofi.engine.optimizers import (
+    Adamw8bitConfig,
+    AdamwConfig,
+    SgdConfig,
+    build_optimizer,
+    parameter_groups,
+)
+from lofi.memory.counting import storage_bytes
 
 
 class Module(nn.Module):
@@ -44,3 +54,48 @@ def test_nothing_left_to_train_is_an_error():
 def test_a_negative_rate_is_refused():
     with pytest.raises(ValueError, match="optimizer.encoder_lr is -0.1; it must not be negative"):
         AdamwConfig(encoder_lr=-0.1)
+
+
+class WideModule(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.encoder = nn.Linear(70, 90)
+        self.head = nn.Linear(90, 3)
+
+
+def trained(module, optimizer, *, steps):
+    x = torch.randn(11, 70, generator=torch.manual_seed(4))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        module.head(module.encoder(x).tanh()).square().mean().backward()
+        optimizer.step()
+    return module
+
+
+def state_bytes(optimizer):
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    return storage_bytes(value for value in states if isinstance(value, torch.Tensor) and value.ndim > 0)
+
+
+def test_adamw_of_8_bits_trains_as_adamw_does_with_a_quarter_of_its_states():
+    pytest.importorskip("bitsandbytes")
+    plain, small = WideModule(), WideModule()
+    start = copy.deepcopy(plain).encoder.weight
+    adamw = build_optimizer(plain, AdamwConfig(lr=1e-3))
+    adamw_8bit = build_optimizer(small, Adamw8bitConfig(lr=1e-3))
+    trained(plain, adamw, steps=10)
+    trained(small, adamw_8bit, steps=10)
+    moved = float((plain.encoder.weight - start).norm())
+    assert float((small.encoder.weight - plain.encoder.weight).norm()) < 0.1 * moved
+    others = 90 + 3 * 90 + 3  # of fewer than 4096 elements
+    scales, tables = 2 * 4 * 25, 2 * 4 * 256
+    assert state_bytes(adamw) == 8 * (70 * 90 + others)
+    assert state_bytes(adamw_8bit) == 2 * 70 * 90 + 8 * others + scales + tables
+
+
+def test_adamw_of_8_bits_without_its_library_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ValueError, match=r"adamw_8bit needs bitsandbytes .*lofi-sola\[lowmem\]"):
+        build_optimizer(Module(), Adamw8bitConfig())
