@@ -2,7 +2,7 @@
 
 import torch
 
-from lofi.batches import WindowBatch
+from lofi.batches import Views, WindowBatch
 from lofi.fidelity import Fidelity
 from lofi.segments import Targets, Window
 
@@ -14,6 +14,7 @@ def made_up_batch(
     num_segments: int,
     num_classes: int,
     feature_width: int | None = None,
+    decoded: Fidelity | None = None,
     host: torch.device | None = None,
 ) -> WindowBatch:
     """Windows full of zeros, all of them valid, with segments side by side.
@@ -24,6 +25,7 @@ def made_up_batch(
         num_segments: N of each window, at least 1.
         num_classes: labels go round them.
         feature_width: D: a batch of features; None: a batch of frames.
+        decoded: the frames' own size where views cut `fidelity` out of them or mirror them; None: no views.
         host: where frames, features and mask lie; the CPU where None.
 
     Returns:
@@ -36,12 +38,21 @@ def made_up_batch(
         labels=torch.arange(num_segments) % num_classes,
     )
     window = Window(video="made up", start_sec=0.0, end_sec=float(length), video_duration_sec=float(length))
-    frames = features = None
+    frames = features = views = None
     if feature_width is None:
+        size = decoded or fidelity
         frames = torch.zeros(
-            num_windows, length, 3, fidelity.frames, fidelity.height, fidelity.width,
-            dtype=torch.uint8, device=host,
-        )  # fmt: skip
+            num_windows, length, 3, size.frames, size.height, size.width, dtype=torch.uint8, device=host
+        )
+        if decoded is not None:
+            corner = torch.zeros(num_windows, dtype=torch.int64, device=host)
+            views = Views(
+                height=fidelity.height,
+                width=fidelity.width,
+                top=corner,
+                left=corner.clone(),
+                is_mirrored=corner.bool(),
+            )
     else:
         features = torch.zeros(num_windows, length, feature_width, device=host)
     return WindowBatch(
@@ -49,5 +60,6 @@ def made_up_batch(
         targets=(targets,) * num_windows,
         mask=torch.ones(num_windows, length, dtype=torch.bool, device=host),
         frames=frames,
+        views=views,
         features=features,
     )

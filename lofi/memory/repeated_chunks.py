@@ -28,12 +28,12 @@ def num_chunks(num_snippets: int, *, chunk_size: int) -> int:
 def stand_in_for_repeated_chunks(encoder: nn.Module, *, chunks: int, recomputes: bool) -> Iterator[None]:
     """Inside, one step's calls of the encoder, one per chunk and again when it is recomputed, run as said above.
 
-    A chunk that keeps its activations (one that the sampled path draws) always runs.
+    Where only some chunks carry gradient (the sampled path), those always run.
 
     Args:
         encoder: called once per chunk in the forward pass, in order, and in the opposite order in the backward pass.
         chunks: how many.
-        recomputes: whether the backward pass recomputes every chunk that carries gradient.
+        recomputes: whether the backward pass recomputes every chunk.
     """
     run = encoder.forward
     standing_in = _StandIn(run, chunks=chunks, recomputes=recomputes)
@@ -57,13 +57,15 @@ class _StandIn:
 
     def __call__(self, frames: Tensor, **options: Any) -> Tensor:
         if torch._C._current_graph_task_id() != -1:
+            if not self._recomputes:
+                return self._run(frames, **options)
             self._recomputed += 1
             chunk = self._chunks - self._recomputed
             return self._run(frames, **options) if chunk in self._kept else self._features(len(frames))
         chunk, self._calls = self._calls, self._calls + 1
         is_repeated = FIRST <= chunk < self._chunks - LAST
-        keeps_activations = torch.is_grad_enabled() and not self._recomputes
-        if not is_repeated or keeps_activations:
+        is_drawn = torch.is_grad_enabled() and not self._recomputes
+        if not is_repeated or is_drawn:
             self._kept.add(chunk)
             features: Tensor = self._run(frames, **options)
             self._width_and_dtype = (features.shape[1], features.dtype)

@@ -31,7 +31,13 @@ from lofi.report.plan_tables import print_plan
 from lofi.stages.build import build_objective
 from lofi.stages.method_names import method_name
 from lofi.stages.profile import NamedRecipe
-from lofi.stages.synthetic_input import SEGMENTS_PER_WINDOW, Assumed, InputShape, input_shape
+from lofi.stages.synthetic_input import (
+    SEGMENTS_PER_WINDOW,
+    Assumed,
+    InputShape,
+    decoded_size,
+    input_shape,
+)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -73,7 +79,7 @@ def predict_peak(recipe: Recipe, *, options: PlanOptions | None = None) -> Predi
         recipe.train.precision, device_type=options.device, has_bf16=True, zero_stage=zero.stage
     )
     terms = read_gpu_terms() if options.device == "cuda" else None
-    with fake_tensors():
+    with torch.random.fork_rng(devices=[]), fake_tensors():
         module = build_objective(
             recipe, classes=shape.classes, feature_width=shape.feature_width, with_weights=False
         )
@@ -153,6 +159,7 @@ def _count(
         num_segments=SEGMENTS_PER_WINDOW if fidelity.num_snippets > 1 else 1,
         num_classes=len(shape.classes),
         feature_width=shape.feature_width,
+        decoded=decoded_size(recipe, fidelity),
         host=torch.device("meta") if is_cuda else None,
     )
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext

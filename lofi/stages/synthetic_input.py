@@ -11,6 +11,7 @@ from lofi.batches import WindowBatch
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import read_annotations
 from lofi.data.feature_store import MANIFEST_NAME
+from lofi.data.frame_windows import decoded_fidelity
 from lofi.fidelity import Fidelity, FidelitySchedule
 from lofi.memory.made_up_batch import made_up_batch
 from lofi.stages.build import feature_width_of, training_schedule
@@ -77,6 +78,13 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
     )
 
 
+def decoded_size(recipe: Recipe, fidelity: Fidelity) -> Fidelity | None:
+    """Size of the frames that the device cuts `fidelity` out of, or mirrors; None where it does neither."""
+    if recipe.data.videos is None or not (recipe.data.flip or recipe.data.random_crop > 1):
+        return None
+    return decoded_fidelity(fidelity, random_crop=recipe.data.random_crop)
+
+
 def synthetic_batches(recipe: Recipe, shape: InputShape, *, fidelity: Fidelity) -> Iterator[WindowBatch]:
     """The same random batch for ever: every snippet valid, two segments a window (one for a single snippet)."""
     batch = made_up_batch(
@@ -85,6 +93,7 @@ def synthetic_batches(recipe: Recipe, shape: InputShape, *, fidelity: Fidelity) 
         num_segments=SEGMENTS_PER_WINDOW if fidelity.num_snippets > 1 else 1,
         num_classes=len(shape.classes),
         feature_width=shape.feature_width,
+        decoded=decoded_size(recipe, fidelity),
     )
     # Zeros would be computed faster than frames: a GPU that toggles fewer bits clocks higher.
     generator = torch.Generator().manual_seed(0)
