@@ -54,9 +54,16 @@ def main() -> None:
             against=arguments.against,
         )
         if arguments.run is not None:
+            from lofi.config.objectives import OWN_PARTS
             from lofi.stages.score_run import predicted_run, with_run  # brings torch, which files do not need
+            from sola import PARTS as SOLA
 
-            run = predicted_run(arguments.run, predict=not arguments.no_predict, weights=arguments.weights)
+            run = predicted_run(
+                arguments.run,
+                predict=not arguments.no_predict,
+                weights=arguments.weights,
+                parts=OWN_PARTS.joined(SOLA),
+            )
             keeps_tious = arguments.tious is not None or arguments.dataset is not None
             sources, scoring = with_run(run, sources=sources, scoring=scoring, keeps_tious=keeps_tious)
         if not is_main_rank():

@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from lofi.evaluation.average_recall import RECALL_TIOUS
 from lofi.evaluation.tables import GroundTruth, Predictions, few_names
 from lofi.segments import LabelledSegment
 
@@ -41,7 +42,7 @@ class DatasetRules:
     """Thresholds of mAP."""
     subsets: tuple[str, ...]
     """What files call the subset that is evaluated; the first that a file has is taken."""
-    recall_tious: tuple[float, ...] = _tious(0.5, 0.95, 0.05)
+    recall_tious: tuple[float, ...] = RECALL_TIOUS
     """Thresholds that AR is averaged over."""
     max_proposals: int = 100
     """AR is given up to this number of proposals per video."""

@@ -16,7 +16,6 @@ from lofi.evaluation.characteristics import BORDERS, fitting_borders
 from lofi.evaluation.curves import recall_curve, sample_curves
 from lofi.evaluation.dataset_rules import CUSTOM_RULES, DatasetRules
 from lofi.evaluation.error_analysis import analyze_errors
-from lofi.evaluation.false_positives import LOW_TIOU
 from lofi.evaluation.matching import Matching, match_predictions
 from lofi.evaluation.mean_average_precision import EvaluationConfig, average_precisions, tiou_key
 from lofi.evaluation.protocols import protocol_named
@@ -129,10 +128,7 @@ def _errors(
     truth: GroundTruth, predictions: Predictions, *, matching: Matching, scoring: Scoring
 ) -> dict[str, Any]:
     borders = BORDERS.get(scoring.rules.name) or fitting_borders(truth)
-    # What is background must lie below every threshold, and some datasets begin at 0.1.
-    low_tiou = min(LOW_TIOU, min(matching.tious) / 2)
-    found = analyze_errors(truth, predictions, matching=matching, borders=borders, low_tiou=low_tiou)
-    return found.to_plain()
+    return analyze_errors(truth, predictions, matching=matching, borders=borders).to_plain()
 
 
 def _counts(truth: GroundTruth, predictions: Predictions, *, num_classes: int) -> dict[str, int]:

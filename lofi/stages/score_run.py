@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from lofi.config.load import load_recipe
+from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.engine.run_directory import RunDirectory
 from lofi.evaluation.mean_average_precision import EvaluationConfig
 from lofi.stages.evaluate import evaluate_run
@@ -24,7 +25,11 @@ class RunFiles:
 
 
 def predicted_run(
-    path: Path, *, predict: bool = True, weights: Literal["newest", "best"] | None = None
+    path: Path,
+    *,
+    predict: bool = True,
+    weights: Literal["newest", "best"] | None = None,
+    parts: Parts = OWN_PARTS,
 ) -> RunFiles:
     """The files of a run. Collective where it is predicted.
 
@@ -32,16 +37,17 @@ def predicted_run(
         path: the run directory.
         predict: predict its validation subset anew, and write its predictions.json and results.json.
         weights: which to predict with; see `evaluate_run`.
+        parts: what the run's recipe can name.
 
     Raises:
         ValueError: no run directory, one that finds no segments, or one that holds no predictions where none are made.
     """
     run = RunDirectory(path=path)
     if predict:
-        evaluate_run(path, weights=weights)
+        evaluate_run(path, weights=weights, parts=parts)
     if not run.recipe.is_file():
         raise ValueError(f"{path} is no run directory (no {run.recipe.name}).")
-    recipe = load_recipe(run.recipe)
+    recipe = load_recipe(run.recipe, parts=parts)
     if not predict and not run.predictions.is_file():
         raise ValueError(f"{path} holds no {run.predictions.name}; leave out --no-predict to make it.")
     return RunFiles(

@@ -161,7 +161,7 @@ def test_verbs_are_scored_from_pairs_at_thresholds_that_begin_at_a_tenth(call, f
     assert (code, error) == (0, "")
     written = json.loads((tmp_path / "r.json").read_text())
     assert (list(written["AP"]), next(iter(written["mAP"]))) == (["3"], "0.10")
-    assert written["errors"]["low_tiou"] == 0.05
+    assert written["errors"]["low_tiou"] == 0.1
 
 
 BROKEN = {

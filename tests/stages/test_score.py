@@ -66,7 +66,7 @@ def test_errors_intervals_and_curves_are_made_where_they_are_asked_for():
     scoring = Scoring(tious=[0.1, 0.5], errors=True, bootstrap=5, seed=2, curves=True)
     whole = score_tables(truth, found, scoring=scoring)
     assert whole.results.errors is not None
-    assert whole.results.errors["low_tiou"] == 0.05
+    assert whole.results.errors["low_tiou"] == 0.1
     assert whole.results.bootstrap is not None
     assert (whole.results.bootstrap["samples"], whole.results.bootstrap["seed"]) == (5, 2)
     assert whole.curves is not None
