@@ -1,15 +1,19 @@
-"""R(2+1)D-18: 3D convolutions split into space and time (Tran et al., CVPR 2018, arXiv:1711.11248), on torchvision's modules.
+"""R(2+1)D: 3D convolutions split into space and time (Tran et al., CVPR 2018, arXiv:1711.11248), on torchvision's modules.
 
-LoFi's second encoder (section 4), with T-LoFi alone, at 112 x 112, the size of its public weights. The snippet's feature is
-what torchvision's network gives to its last linear layer. Time is divided by 8 (rounded up), space by 16.
+With 18 layers torchvision's own network, LoFi's second encoder (section 4), with T-LoFi alone, at 112 x 112, the size of its
+public weights. With 34 layers the network of the paper's public weights and of TSP (Alwassel et al., ICCVW 2021,
+arXiv:2011.11479): torchvision's modules, but each convolution has middle channels by its own widths, and norms an epsilon of
+1e-3. The snippet's feature is what the network gives to its last linear layer. Time is divided by 8 (rounded up), space by 16.
 
 frames (N,3,T,H,W) uint8 -> float -> stem -> layer1..layer4 on (N,C,T',H',W') -> (N,512).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
 from lofi.encoders.dropout import SnippetDropout
 from lofi.encoders.freezing import NORM_MODES, NormMode
@@ -23,8 +27,10 @@ STRIDE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class R2plus1dConfig:
-    """The `r2plus1d` encoder, with 18 layers; D is 512."""
+    """The `r2plus1d` encoder; D is 512."""
 
+    depth: Literal[18, 34] = 18
+    """Layers. torchvision has weights for 18."""
     dropout: float = 0.0
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
@@ -35,6 +41,8 @@ class R2plus1dConfig:
     """First stages that do not learn: 0 to 5; the stem is the first."""
 
     def __post_init__(self) -> None:
+        if self.depth not in (18, 34):
+            raise ValueError(f"encoder.depth is {self.depth}; it must be 18 or 34.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout is {self.dropout}; it must lie in [0, 1).")
         if self.norm not in NORM_MODES:
@@ -45,18 +53,18 @@ class R2plus1dConfig:
 
 def build_r2plus1d(config: R2plus1dConfig) -> "R2plus1d":
     """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return R2plus1d(dropout=config.dropout)
+    return R2plus1d(depth=config.depth, dropout=config.dropout)
 
 
 class R2plus1d(nn.Module):
     """A `protocols.SnippetEncoder`."""
 
     has_temporal_convolution = True
-    torchvision_name = "r2plus1d_18"
 
-    def __init__(self, *, dropout: float = 0.0) -> None:
+    def __init__(self, *, depth: int = 18, dropout: float = 0.0) -> None:
         super().__init__()
-        network = torchvision.models.video.r2plus1d_18(weights=None)
+        self.torchvision_name = "r2plus1d_18" if depth == 18 else None
+        network = torchvision.models.video.r2plus1d_18(weights=None) if depth == 18 else _r2plus1d_34()
         self.feature_width: int = network.fc.in_features
         self.normalize = NormalizeFrames(mean=KINETICS_MEAN, std=KINETICS_STD)
         self.stem = network.stem
@@ -92,3 +100,22 @@ class R2plus1d(nn.Module):
                 f"fidelity {fidelity} is too small for r2plus1d, which divides height and width by {STRIDE}; "
                 f"nearest usable: height {max(STRIDE, fidelity.height)}, width {max(STRIDE, fidelity.width)}."
             )
+
+
+class _OwnMiddle(Conv2Plus1D):
+    """Its middle channels keep the parameters of the 3D convolution in its place, from its own widths; torchvision's blocks
+    hand the first convolution's middle to both."""
+
+    def __init__(
+        self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1, padding: int = 1
+    ) -> None:
+        own = (in_planes * out_planes * 27) // (in_planes * 9 + out_planes * 3)
+        super().__init__(in_planes, out_planes, own, stride, padding)
+
+
+def _r2plus1d_34() -> VideoResNet:
+    network = VideoResNet(BasicBlock, [_OwnMiddle] * 4, [3, 4, 6, 3], R2Plus1dStem)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eps = 1e-3
+    return network

@@ -257,3 +257,21 @@ def test_an_unknown_encoder_is_refused():
         ValueError, match="encoder.name is 'swin'; it must be one of tiny, tsm_resnet, r2plus1d"
     ):
         build_encoder("swin", TinyConfig())
+
+
+def test_r2plus1d_of_34_layers_has_the_layout_of_its_public_weights():
+    encoder, _ = build_encoder("r2plus1d", R2plus1dConfig(depth=34))
+    assert [len(stage) for stage in encoder.stages[1:]] == [3, 4, 6, 3]
+    state = encoder.state_dict()
+    middle = {
+        (layer, conv): state[f"layer{layer}.0.conv{conv}.0.0.weight"].shape[0]
+        for layer in (1, 2, 3, 4)
+        for conv in (1, 2)
+    }
+    assert middle[1, 1] == middle[1, 2] == 144
+    assert {key: middle[key] for key in middle if key[1] == 2 and key[0] > 1} == {
+        (2, 2): 288, (3, 2): 576, (4, 2): 1152,
+    }  # fmt: skip
+    assert middle[2, 1] == 230
+    assert encoder.layer3[2].conv1[1].eps == 1e-3
+    assert encoder(random_frames(num_snippets=1)).shape == (1, 512)
