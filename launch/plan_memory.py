@@ -3,10 +3,11 @@
     python launch/plan_memory.py configs/synthetic/*_tiny_actionformer.yaml
     python launch/plan_memory.py configs/activitynet13/chunked_tsm_resnet18_actionformer.yaml --world-size 8
     python launch/plan_memory.py RECIPE train.batch_size=1 gradient.name=chunked gradient.chunk_size=4 --json plan.json
-    python launch/plan_memory.py RECIPE --device cpu train.precision=fp32
+    python launch/plan_memory.py RECIPE --budget 11GiB
 
 One step of every recipe runs on fake tensors: forward, backward, clipping, optimizer. Printed are its peak bytes on one rank
-by kind, where in the step the peak lies, and the modules that hold most.
+by kind, where in the step the peak lies, and the modules that hold most. With --budget: for every gradient path the largest
+fidelity, batch and chunk that fit, in the order of their predicted cost, each with the overrides to paste.
 """
 
 import argparse
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument(
         "--device", choices=("cuda", "cpu"), default="cuda", help="where the run will train (cuda)"
     )
+    parser.add_argument("--budget", metavar="BYTES", help="such as 11GiB: what of the recipe fits one device")
     parser.add_argument("--json", metavar="FILE", help="also write the rows, as memory.json has them")
     assumed = parser.add_argument_group("where no annotations or features are there to ask")
     assumed.add_argument("--classes", type=int, default=20, help="classes of the head (20)")
@@ -35,6 +37,7 @@ def main() -> int:
 
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
+    from lofi.stages.budget import run_budget
     from lofi.stages.plan import PlanOptions, run_plan
     from lofi.stages.profile import load_recipes
     from lofi.stages.synthetic_input import Assumed
@@ -51,7 +54,10 @@ def main() -> int:
             ),
         )
         recipes = load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA))
-        run_plan(recipes, options=options, output=arguments.json)
+        if arguments.budget is None:
+            run_plan(recipes, options=options, output=arguments.json)
+        else:
+            run_budget(recipes, budget=arguments.budget, options=options, output=arguments.json)
 
     return run_command(plan)
 

@@ -32,6 +32,7 @@ from lofi.fidelity import FidelityConfig
 from lofi.gradients import GRADIENTS
 from lofi.heads import HEADS
 from lofi.heads.postprocess import PostprocessConfig
+from lofi.memory.budget import MemoryConfig
 
 
 class RecipeError(ValueError):
@@ -43,6 +44,7 @@ BLOCKS = {
     "grid": GridConfig,
     "fidelity": FidelityConfig,
     "train": TrainConfig,
+    "memory": MemoryConfig,
     "postprocess": PostprocessConfig,
     "evaluation": EvaluationConfig,
     "extraction": ExtractionConfig,
@@ -219,7 +221,13 @@ def _build_choice(key: str, value: Any, *, variants: dict[str, type], where: str
         raise RecipeError(
             f"{where}: {key}.name is {name!r}{_nearest(str(name), variants)}; allowed: {_list(variants)}."
         )
-    rest = {option: each for option, each in value.items() if option != "name"}
+    fields = variants[name].__dataclass_fields__  # type: ignore[attr-defined]
+    # "gradient.share=null" takes away an option that the file set for another variant.
+    rest = {
+        option: each
+        for option, each in value.items()
+        if option != "name" and (each is not None or option in fields)
+    }
     _explain_other_variants(key, name, rest, variants=variants, where=where)
     return Choice(name=name, config=_build_block(variants[name], rest, key=key, where=where))
 

@@ -17,6 +17,7 @@ from lofi.evaluation.mean_average_precision import EvaluationConfig
 from lofi.extraction import ExtractionConfig
 from lofi.fidelity import FidelityConfig
 from lofi.heads.postprocess import PostprocessConfig
+from lofi.memory.budget import MemoryConfig
 
 OBJECTIVE_DATA_OPTIONS = ("validation_subset", "clips_per_segment")
 """Options of `data` that have an effect with some objectives alone."""
@@ -52,6 +53,8 @@ class Recipe:
     postprocess: PostprocessConfig | None = None
     evaluation: EvaluationConfig | None = None
     """Absent: the run is not evaluated at its end."""
+    memory: MemoryConfig | None = None
+    """Present: fidelity reduction, gradient path and batch are chosen by what fits (`stages.budget`)."""
     deepspeed: dict[str, Any] = field(default_factory=dict)
     """Passed through to DeepSpeed."""
     seed: int = 0
@@ -164,7 +167,7 @@ def recipe_to_plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested plain values, in the order of a YAML file; absent blocks are left out."""
     order = (
         "seed", "output", "data", "grid", "fidelity", "encoder", "gradient", "objective", "adapter", "head", "optimizer",
-        "schedule", "train", "postprocess", "evaluation", "deepspeed",
+        "schedule", "train", "memory", "postprocess", "evaluation", "deepspeed",
     )  # fmt: skip
     plain: dict[str, Any] = {}
     for key in order:

@@ -38,6 +38,40 @@ def print_plan(rows: Sequence[Mapping[str, Any]]) -> None:
         out.print(Text(line, style="dim"), soft_wrap=True)
 
 
+def print_budget(rows: Sequence[Mapping[str, Any]], *, recipe: str, budget: str) -> None:
+    """Print the ways to train one recipe within a budget, in the rows' order, and the overrides of each."""
+    out = console if console.is_terminal else Console(file=console.file, width=PIPED_COLUMNS)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=f"{recipe} within {budget}", title_justify="left"
+    )
+    for name in (
+        "",
+        "method",
+        "windows x fidelity",
+        "needs",
+        "encoder cost per window",
+        "overrides to paste",
+    ):
+        is_number = name in ("needs", "encoder cost per window")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            "best" if row["is_best"] else "",
+            row["method"],
+            f"{row['batch_size_per_rank']} x {', '.join(row['fidelities'])}",
+            bytes_text(row["needed_bytes"]),
+            f"{row['flops_per_window'] / 1e12:.3g} TFLOP",
+            " ".join(row["overrides"]),
+        )
+    out.print()
+    out.print(table, soft_wrap=False)
+    note = (
+        "Predicted. Cost: operations of the encoder per window and step, a backward pass counted as two forward passes, "
+        "recomputation included. Best: full fidelity first, then the full gradient, then the least cost."
+    )
+    out.print(Text(" ".join([note, *plan_notes(rows)[1:]]), style="dim"), soft_wrap=True)
+
+
 def plan_lines(row: Mapping[str, Any]) -> list[str]:
     """What stands behind one prediction."""
     ranks = "1 rank" if row["world_size"] == 1 else f"{row['world_size']} ranks"

@@ -1,0 +1,92 @@
+"""What fits a budget: every proposal is predicted anew from the overrides that it says."""
+
+import pytest
+from tiny_runs import recipe_file, tiny_overrides
+
+from lofi.config.load import load_recipe
+from lofi.memory.budget import parse_bytes
+from lofi.stages.budget import BudgetSolver, apply_budget, best_way, solve_budget
+from lofi.stages.plan import PlanOptions, predict_peak
+
+GIB = 2**30
+
+
+@pytest.fixture
+def tiny(benchmark, tmp_path):
+    """A function: overrides more -> the tiny chunked recipe."""
+
+    def load(*more, name="chunked_tiny_actionformer"):
+        return load_recipe(recipe_file(name), [*tiny_overrides(name, benchmark, tmp_path), *more])
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A recipe that does not fit a small card: the tiny encoder at 64 x 16 x 320 x 320, batch 4, no data on the disk.
+
+    One solver for all budgets, so that no prediction is made twice.
+    """
+    overrides = [
+        "data.annotations=none.json", "data.videos=none", "data.frame_cache=null", "train.precision=bf16",
+        "fidelity.frames=16", "fidelity.height=320", "fidelity.width=320", "train.batch_size=4",
+    ]  # fmt: skip
+    recipe = load_recipe(recipe_file("sampled_tiny_actionformer"), overrides)
+    return overrides, BudgetSolver(recipe)
+
+
+@pytest.mark.parametrize("gib", [2, 4, 8, 11, 16, 24, 80])
+def test_every_proposal_fits_by_a_prediction_of_its_own(gib, large):
+    overrides, solver = large
+    ways = solver.ways(gib * GIB)
+    assert ways
+    assert [way.flops_per_window for way in ways] == sorted(way.flops_per_window for way in ways)
+    for way in ways:
+        pasted = load_recipe(recipe_file("sampled_tiny_actionformer"), [*overrides, *way.overrides])
+        assert pasted == way.recipe
+        assert predict_peak(pasted).needed_bytes == way.prediction.needed_bytes <= gib * GIB
+
+
+def test_more_memory_never_leads_to_less_fidelity_or_a_smaller_batch(large):
+    _, solver = large
+    best = [best_way(solver.ways(gib * GIB)) for gib in (2, 8, 80)]
+    batches = [way.recipe.train.batch_size for way in best]
+    assert batches == sorted(batches)
+    assert best[-1].reduction == "none"
+
+
+def test_what_fits_whole_is_trained_jointly(tiny):
+    assert best_way(solve_budget(tiny(), budget="80GiB")).recipe.gradient.name == "joint"
+
+
+def test_a_budget_in_which_nothing_fits_says_what_is_needed(tiny):
+    with pytest.raises(
+        ValueError, match=r"memory.budget is 1 MiB, in which no gradient path fits.*the least is \d"
+    ):
+        solve_budget(tiny(), budget="1 MiB")
+
+
+def test_train_takes_the_best_way_and_says_it(tiny, capsys):
+    chosen = apply_budget(tiny("memory.budget=80GiB"), options=PlanOptions())
+    assert chosen.memory is None
+    assert chosen.gradient.name == "joint"
+    assert "memory.budget 80GiB: full end-to-end, predicted" in capsys.readouterr().out
+    assert apply_budget(chosen) == chosen
+
+
+def test_a_recipe_without_a_training_encoder_is_refused(tiny):
+    with pytest.raises(ValueError, match="this recipe trains none"):
+        solve_budget(tiny("gradient.name=detached", "optimizer.encoder_lr=null"), budget="8GiB")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("11GiB", 11 * 2**30), ("7.5 GB", 7.5e9), ("900mib", 900 * 2**20)]
+)
+def test_a_budget_is_a_number_and_a_unit(text, expected):
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["11", "GiB", "-3GiB", "0GiB", "11 cards"])
+def test_anything_else_is_refused(text, tiny):
+    with pytest.raises(ValueError, match=r"memory\.budget is .*write a number and a unit, such as 11GiB"):
+        tiny(f"memory.budget={text}")
