@@ -111,7 +111,7 @@ class SimilarityMatching(nn.Module):
         change = change_BLD.detach().norm(dim=-1).mean() / features_BLD.norm(dim=-1).mean()
         return StepLosses(
             total=loss,
-            parts={"alpha": self.adapter.alpha.detach().squeeze(), "relative_change": change},
+            parts={"alpha": self.adapter.alpha.detach().clone().squeeze(), "relative_change": change},
         )
 
     def _gather(self, features: Tensor) -> Tensor:

@@ -73,6 +73,11 @@ def tiny_overrides(name: str, benchmark: Benchmark, output: Path, **changes: obj
         values["gradient.chunk_size"] = 3
     if "head" in plain:
         values |= {"head.embed_width": 8, "head.levels": 2, "head.head_layers": 2, "head.window": 3}
+    if "adapter" in plain:
+        values["adapter.hidden_width"] = 6
+    if name == "sola_tiny":
+        values |= {"objective.window": 6, "objective.positions": 3, "objective.margin": 1}
+        values |= {"objective.step": 2, "objective.predictor_width": 5}
     if "train" in plain:
         values |= {"train.epochs": EPOCHS.get(name, 2), "train.batch_size": BATCH_SIZE}
         values["train.checkpoint_every_epochs"] = 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from lofi.config.objectives import Modules
@@ -221,9 +222,10 @@ def build_objective(
         encoder.requires_grad_(False)
     adapter: nn.Module | None = None
     if recipe.adapter is not None:
-        adapter = recipe.adapter.maker(
-            recipe.adapter.config, feature_width=feature_width, with_weights=with_weights
-        )
+        with torch.random.fork_rng(devices=[]):  # a head starts from the same weights with an adapter as without
+            adapter = recipe.adapter.maker(
+                recipe.adapter.config, feature_width=feature_width, with_weights=with_weights
+            )
     modules = Modules(
         encoder=encoder,
         adapter=adapter,

@@ -18,7 +18,9 @@ def _one_thread():
 def trained(benchmark, tmp_path_factory):
     """A function: recipe name -> its finished run directory, trained at the first call. Not to be written into."""
     from lofi.config.load import load_recipe
+    from lofi.config.objectives import OWN_PARTS
     from lofi.stages.train import run_training
+    from sola import PARTS
 
     folder = tmp_path_factory.mktemp("trained")
     done = {}
@@ -27,7 +29,8 @@ def trained(benchmark, tmp_path_factory):
         key = (name, *sorted((key, str(value)) for key, value in changes.items()))
         if key not in done:
             output = folder / f"{name}_{len(done)}"
-            recipe = load_recipe(recipe_file(name), tiny_overrides(name, benchmark, output, **changes))
+            overrides = tiny_overrides(name, benchmark, output, **changes)
+            recipe = load_recipe(recipe_file(name), overrides, parts=OWN_PARTS.joined(PARTS))
             done[key] = run_training(recipe).path
         return done[key]
 
