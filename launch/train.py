@@ -3,6 +3,7 @@
 deepspeed launch/train.py configs/synthetic/lofi_s_tiny_actionformer.yaml
 deepspeed --num_gpus 2 launch/train.py RECIPE train.epochs=3 encoder.weights=runs/tac_tiny
 python launch/train.py RECIPE --resume
+python launch/train.py RECIPE memory.budget=11GiB
 """
 
 import argparse
@@ -32,11 +33,13 @@ def main() -> None:
     from lofi.config.objectives import OWN_PARTS
     from lofi.engine.deepspeed_engine import end_process
     from lofi.progress import say
+    from lofi.stages.budget import apply_budget
     from lofi.stages.train import run_training
     from sola import PARTS as SOLA
 
     def train() -> None:
         recipe = load_recipe(arguments.recipe, arguments.overrides, parts=OWN_PARTS.joined(SOLA))
+        recipe = apply_budget(recipe)
         run = run_training(recipe, resume=arguments.resume, restart=arguments.restart)
         say(f"run directory: {run.path}")
 

@@ -227,7 +227,7 @@ class BudgetSolver:
         changes = {"gradient.name": recipe.gradient.name}
         fields, fields_before = type(config).__dataclass_fields__, type(config_before).__dataclass_fields__
         for name in fields_before:
-            if name not in fields and getattr(config_before, name) != fields_before[name].default:
+            if name not in fields:  # the file may set it, be it to its default
                 changes[f"gradient.{name}"] = "null"
         for name in fields:
             before_value = getattr(config_before, name) if name in fields_before else fields[name].default
