@@ -190,7 +190,7 @@ def build_engine(
         "gradient_accumulation_steps": 1,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        **block,
+        **_with_bucket(block, module),
         **autocast_section,
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_clipping": gradient_clipping,
@@ -199,6 +199,18 @@ def build_engine(
         model=module, optimizer=optimizer, lr_scheduler=lr_scheduler, config=config
     )
     return engine
+
+
+def _with_bucket(block: dict[str, Any], module: nn.Module) -> dict[str, Any]:
+    """The block with ZeRO's gradient bucket no larger than the gradients.
+
+    DeepSpeed allocates the whole bucket, 5e8 values (2 GB) by default, however small the module.
+    """
+    zero = block.get("zero_optimization", {})
+    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    if zero_stage(block) == 0 or "reduce_bucket_size" in zero or not trained:
+        return block
+    return {**block, "zero_optimization": {**zero, "reduce_bucket_size": min(trained, 500_000_000)}}
 
 
 def all_ranks_agree(is_fine: bool, device: torch.device) -> bool:
