@@ -1,0 +1,45 @@
+"""launch/plan_memory.py as it is typed."""
+
+import json
+
+import pytest
+from tiny_runs import recipe_file, tiny_overrides
+
+
+@pytest.fixture
+def arguments(benchmark, tmp_path):
+    name = "chunked_tiny_actionformer"
+    return (recipe_file(name), *tiny_overrides(name, benchmark, tmp_path / "run"))
+
+
+def test_the_plan_is_printed_and_written(call, arguments, tmp_path):
+    code, output, _ = call("plan_memory", *arguments, "--json", tmp_path / "plan.json")
+    assert code == 0
+    assert "chunked exact" in output
+    assert "not calibrated yet" in output
+    (row,) = json.loads((tmp_path / "plan.json").read_text())
+    assert (row["kind"], row["device"], row["precision"]) == ("predicted", "cuda", "bf16")
+    assert sum(row["bytes"].values()) == row["peak_bytes"]
+    assert len(row["modules"]) == 5
+
+
+def test_a_budget_is_answered_with_overrides(call, arguments):
+    code, output, _ = call("plan_memory", *arguments, "--budget", "8GiB")
+    assert code == 0
+    assert "overrides to paste" in output
+    assert "gradient.name=joint" in output
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--budget", "8"), "memory.budget is '8'; write a number and a unit"),
+        (("--world-size", "3"), "train.batch_size is 2, which 3 ranks cannot share evenly"),
+        (("--world-size", "0"), "world_size is 0; it must be at least 1"),
+        (("gradient.nam=joint",), "gradient.nam"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_one_line(call, arguments, more, expected):
+    code, _, error = call("plan_memory", *arguments, *more)
+    assert (code, error.count("\n")) == (2, 1)
+    assert expected in error
