@@ -1,7 +1,7 @@
 """Recipe -> modules, windows and datasets: the one place where names of a recipe become objects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from lofi.config.objectives import Modules
 from lofi.config.recipe import Choice, Recipe
 from lofi.data.annotations import (
+    NUM_NAMES_SHOWN,
     AnnotatedVideo,
     Annotations,
     check_videos_exist,
@@ -54,6 +55,8 @@ def open_source(recipe: Recipe) -> Source:
     validation = None if recipe.evaluation is None else _open_validation(recipe, annotations)
     skipped = _skipped_videos(recipe, videos)
     videos = [video for video in videos if video.name not in skipped]
+    if recipe.data.features is not None:
+        _say_unknown_features(recipe.data.features, annotations)
     windows = recipe.kind.windows(recipe, videos, annotations.classes)
     schedule = training_schedule(recipe)
     if recipe.reads_features and recipe.kind.feature_dataset is not None:
@@ -91,6 +94,16 @@ def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[st
             f"{directory.path / FAILURES_NAME}"
         )
     return skipped
+
+
+def _say_unknown_features(path: str, annotations: Annotations) -> None:
+    """Features of videos that no annotation names are harmless, but often a sign of other annotations than were meant."""
+    unknown = sorted(open_feature_directory(path).existing_videos() - annotations.videos.keys())
+    if unknown:
+        shown = ", ".join(unknown[:NUM_NAMES_SHOWN]) + (", ..." if len(unknown) > NUM_NAMES_SHOWN else "")
+        say(
+            f"{len(unknown)} feature files in {path} are of videos that {annotations.path} lacks, and not used: {shown}"
+        )
 
 
 def say_cache_size(folder: str, *, num_bytes: int) -> None:
@@ -131,7 +144,13 @@ def full_fidelity(recipe: Recipe) -> Fidelity:
     if recipe.fidelity is not None:
         return recipe.fidelity.full
     assert recipe.data.features is not None
-    return Fidelity(**open_feature_directory(recipe.data.features).manifest.fidelity)
+    manifest = open_feature_directory(recipe.data.features).manifest
+    fidelity = Fidelity(**manifest.fidelity)
+    stride_sec, window_sec = manifest.snippet_stride_sec, recipe.grid.window_sec
+    if stride_sec is None or window_sec is None:
+        return fidelity
+    # Dense features keep their stride in windows of any length: a row is a snippet.
+    return replace(fidelity, num_snippets=max(1, round(window_sec / stride_sec)))
 
 
 def feature_width_of(recipe: Recipe) -> int | None:
@@ -222,7 +241,9 @@ def build_objective(
         encoder.requires_grad_(False)
     adapter: nn.Module | None = None
     if recipe.adapter is not None:
-        with torch.random.fork_rng(devices=[]):  # a head starts from the same weights with an adapter as without
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # a head starts from the same weights with an adapter as without
             adapter = recipe.adapter.maker(
                 recipe.adapter.config, feature_width=feature_width, with_weights=with_weights
             )
