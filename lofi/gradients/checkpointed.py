@@ -4,11 +4,14 @@ Activation checkpointing (Chen et al. 2016, arXiv:1604.06174) in PyTorch's non-r
 takes. Exact as long as norm layers are frozen or per sample: a batch norm in training would count its statistics twice.
 """
 
+from contextlib import nullcontext
+
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lofi.batches import Views
 from lofi.gradients.joint import encode_joint
+from lofi.gradients.offload import saved_on_host
 
 
 def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
@@ -18,7 +21,16 @@ def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def encode_checkpointed(
-    encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None, views: Views | None = None
+    encoder: nn.Module,
+    frames: Tensor,
+    *,
+    snippet_seeds: Tensor | None,
+    offload: bool = False,
+    views: Views | None = None,
 ) -> Tensor:
-    """As `encode_joint`: frames (B, L, C, T, H, W) uint8 -> (B, L, D)."""
-    return encode_joint(encoder, frames, snippet_seeds=snippet_seeds, run_block=checkpoint_block, views=views)
+    """As `encode_joint`: frames (B, L, C, T, H, W) uint8 -> (B, L, D). `offload`: the blocks' inputs wait where the frames
+    came from, on the host."""
+    with saved_on_host(frames.device) if offload else nullcontext():
+        return encode_joint(
+            encoder, frames, snippet_seeds=snippet_seeds, run_block=checkpoint_block, views=views
+        )

@@ -18,7 +18,11 @@ class JointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointedConfig:
-    """All snippets at once, every block recomputed in the backward pass. No options."""
+    """All snippets at once, every block recomputed in the backward pass."""
+
+    offload: bool = False
+    """Keep the blocks' inputs in the host's memory: less memory on the device, two copies over the bus per step. (The
+    chunked path needs less of both; this is for encoders whose snippets cannot be taken apart.) Without effect on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,7 @@ def build_joint(config: JointConfig) -> GradientPath:
 
 
 def build_checkpointed(config: CheckpointedConfig) -> GradientPath:
-    return encode_checkpointed
+    return partial(encode_checkpointed, offload=config.offload)
 
 
 def build_chunked(config: ChunkedConfig) -> GradientPath:

@@ -62,6 +62,7 @@ def loss_and_gradients(encode, setting):
 
 EXACT = {
     "checkpointed": encode_checkpointed,
+    "checkpointed_offloaded": partial(encode_checkpointed, offload=True),
     **{f"chunked_{size}": partial(encode_chunked, chunk_size=size) for size in (1, 3, B * L, 64)},
     "chunked_checkpointed": partial(encode_chunked, chunk_size=4, checkpoint_blocks=True),
     "sampled_at_share_one": partial(encode_sampled, chunk_size=3, share=1.0),

@@ -28,6 +28,7 @@ VIEWS = Views(
 PATHS = {
     "joint": encode_joint,
     "checkpointed": encode_checkpointed,
+    "checkpointed_offloaded": partial(encode_checkpointed, offload=True),
     "chunked": partial(encode_chunked, chunk_size=3),
     "chunked_checkpointed": partial(encode_chunked, chunk_size=4, checkpoint_blocks=True),
     "sampled": partial(encode_sampled, chunk_size=2, share=0.5),
@@ -107,7 +108,9 @@ def test_frames_that_are_on_the_device_are_not_copied(frames):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("is_pinned", [True, False])
-@pytest.mark.parametrize("name", ["chunked", "chunked_checkpointed", "sampled_recomputed", "detached"])
+@pytest.mark.parametrize(
+    "name", ["chunked", "chunked_checkpointed", "sampled_recomputed", "detached", "checkpointed_offloaded"]
+)
 def test_frames_copied_ahead_give_the_same_bits_as_frames_that_were_there(name, is_pinned, frames):
     many = frames.repeat(1, 1, 1, 8, 6, 6)
     waiting = many.pin_memory() if is_pinned else many

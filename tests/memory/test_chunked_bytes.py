@@ -8,6 +8,7 @@ import torch
 from lofi.detector import Detector
 from lofi.encoders.tiny import Tiny
 from lofi.fidelity import Fidelity
+from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
 from lofi.gradients.joint import encode_joint
 from lofi.gradients.sampled import encode_sampled
@@ -22,6 +23,11 @@ FLOAT_BYTES, SEED_BYTES = 4, 8
 
 def peak_bytes(encode, *, num_snippets):
     """Of forward and backward of a detector, weights left out."""
+    return counted_step(encode, num_snippets=num_snippets)[0]
+
+
+def counted_step(encode, *, num_snippets):
+    """Peak bytes, and those that are held between the forward and the backward pass; weights left out."""
     fidelity = Fidelity(num_snippets=num_snippets, frames=6, height=34, width=38)
     config_class, build = HEADS["actionformer"]
     with fake_tensors():
@@ -30,11 +36,13 @@ def peak_bytes(encode, *, num_snippets):
         batch = made_up_batch(
             fidelity, num_windows=1, num_segments=2, num_classes=5, host=torch.device("meta")
         )
-        held = [*detector.parameters(), *detector.buffers()]
-        with LiveTensorCount(held, device_type="cpu") as count:
-            weights = count.live_bytes
-            detector(batch).total.backward()
-    return count.peak_bytes - weights
+        weights = [*detector.parameters(), *detector.buffers()]
+        with LiveTensorCount(weights, device_type="cpu") as count:
+            weight_bytes = count.live_bytes
+            loss = detector(batch).total
+            held = count.live_bytes
+            loss.backward()
+    return count.peak_bytes - weight_bytes, held - weight_bytes
 
 
 @pytest.mark.parametrize(
@@ -61,3 +69,11 @@ def test_a_sampled_step_that_recomputes_grows_by_less_than_a_fiftieth():
 )
 def test_paths_that_keep_activations_grow_with_the_window(encode):
     assert peak_bytes(encode, num_snippets=128) > 1.7 * peak_bytes(encode, num_snippets=64)
+
+
+def test_block_inputs_that_wait_on_the_host_leave_the_device():
+    """The three blocks' inputs: normalized frames, and the outputs of the first two stages."""
+    _, kept = counted_step(encode_checkpointed, num_snippets=64)
+    _, offloaded = counted_step(partial(encode_checkpointed, offload=True), num_snippets=64)
+    inputs_CHW = (3 * 34 * 38, 8 * 17 * 19, 10 * 9 * 10)
+    assert kept - offloaded == 64 * 6 * FLOAT_BYTES * sum(inputs_CHW)
