@@ -4,7 +4,7 @@
     python launch/prepare.py synthetic --output data/synthetic_p08 --scene-correlation 0.8 --seed 1
     python launch/prepare.py synthetic --output data/synthetic_moving --drift
     python launch/prepare.py features --source i3d_features --annotations data/thumos14/annotations.json \\
-        --stride-frames 4 --frames 16 --fps 30 --name i3d --output data/thumos14/features_i3d
+        --stride-frames 4 --frames 16 --name i3d --output data/thumos14/features_i3d
     python launch/prepare.py features --source tsp.h5 --annotations data/activitynet13/annotations.json --rescale \\
         --snippets 100 --name tsp --output data/activitynet13/features_tsp
 
@@ -18,6 +18,7 @@ then 1. Without --output it only checks.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -93,16 +94,19 @@ def _add_features(subcommands: "argparse._SubParsersAction[argparse.ArgumentPars
     rows = parser.add_mutually_exclusive_group(required=True)
     rows.add_argument("--rescale", action="store_true", help="the rows of a video are spread evenly over it")
     rows.add_argument("--stride-sec", type=float, metavar="S", help="seconds from row to row")
-    rows.add_argument(
-        "--stride-frames", type=int, metavar="N", help="frames from row to row; takes --fps and --frames"
+    rows.add_argument("--stride-frames", type=int, metavar="N", help="frames from row to row; needs --frames")
+    add(
+        "--fps",
+        type=float,
+        metavar="R",
+        help='frames per second of all videos (default: each video\'s own "fps" in the annotations)',
     )
-    add("--fps", type=float, metavar="R", help="frames per second at which they were counted")
     add("--frames", type=int, metavar="T", help="frames of a snippet")
     add(
         "--first-row-sec",
         type=float,
         metavar="S",
-        help="the time that row 0 stands for (default: half a stride; with --stride-frames the middle of the first T frames)",
+        help="the time that row 0 stands for (default: half a stride). With --stride-frames it is the middle of the first T",
     )
     add("--snippets", type=int, metavar="L", help="rows of a window (default: as many as every video has)")
     add("--layout", choices=("LD", "DL"), help="LD: time is the first axis (default: found from the shapes)")
@@ -115,18 +119,31 @@ def _add_features(subcommands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 def _run_features(options: argparse.Namespace) -> int:
     from lofi.data.annotations import read_annotations
-    from lofi.data.feature_conversion import RowTimes, convert_features, row_times_of_frames
+    from lofi.data.feature_conversion import convert_features
     from lofi.data.feature_files import open_feature_files
+    from lofi.data.feature_times import RowTimes, read_frame_rates, row_times_of_frames
 
     by_frames = options.stride_frames is not None
-    if by_frames and (options.fps is None or options.frames is None):
-        raise ValueError("--stride-frames needs --fps and --frames, to know what time a row stands for.")
+    if by_frames and options.frames is None:
+        raise ValueError("--stride-frames needs --frames, to know what time a row stands for.")
     if not by_frames and options.fps is not None:
         raise ValueError(f"--fps is {options.fps:g} but has no effect without --stride-frames; remove it.")
-    if by_frames:
-        times = row_times_of_frames(
-            stride_frames=options.stride_frames, fps=options.fps, frames=options.frames
+    if by_frames and options.first_row_sec is not None:
+        raise ValueError(
+            "--first-row-sec has no effect with --stride-frames, whose rows stand for the middle of --frames."
         )
+    annotations = read_annotations(options.annotations)
+    own_times = {}
+    if by_frames:
+        if options.fps is None:
+            rates = read_frame_rates(annotations)
+        else:
+            rates = dict.fromkeys(annotations.videos, options.fps)
+        own_times = {
+            video: row_times_of_frames(stride_frames=options.stride_frames, fps=rate, frames=options.frames)
+            for video, rate in rates.items()
+        }
+        times = Counter(own_times.values()).most_common(1)[0][0]
     else:
         times = RowTimes(stride_sec=options.stride_sec, frames=options.frames)
     if options.first_row_sec is not None:
@@ -136,8 +153,9 @@ def _run_features(options: argparse.Namespace) -> int:
         say(f"a row every {times.stride_sec:g} s, the first at {first_row_sec:g} s")
     conversion = convert_features(
         open_feature_files(options.source, key=options.key),
-        read_annotations(options.annotations),
+        annotations,
         times=times,
+        own_times=own_times,
         name=options.name,
         output=options.output,
         layout=options.layout,

@@ -5,7 +5,7 @@ that a recipe with `data.on_decode_error: skip` trains on the rest). Started aga
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from lofi.data.feature_store import (
     remove_unfinished,
     write_feature,
 )
+from lofi.data.feature_times import RowTimes, interpolate_to, with_times
 from lofi.files import write_json
 from lofi.progress import say, track
 
@@ -34,34 +35,6 @@ _NUM_TRIED = 20
 """Videos whose names are looked for inside the files' names, for a hint."""
 
 KINDS = ("missing", "unreadable", "wrong width", "wrong length", "not finite")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowTimes:
-    """What time each row stands for."""
-
-    stride_sec: float | None
-    """Seconds from row to row; None: the rows of a video are spread evenly over it."""
-    first_row_sec: float | None = None
-    """The time of row 0; None: half a stride."""
-    frames: int | None = None
-    """Frames of a snippet, where that is known."""
-
-    def __post_init__(self) -> None:
-        for name in ("stride_sec", "first_row_sec", "frames"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} is {value}; it must be positive.")
-        if self.stride_sec is None and self.first_row_sec is not None:
-            raise ValueError(
-                f"first_row_sec is {self.first_row_sec} but has no effect on rows that are spread over their video; "
-                "remove it, or say the stride."
-            )
-
-
-def row_times_of_frames(*, stride_frames: int, fps: float, frames: int) -> RowTimes:
-    """The field's habit: snippet i is the `frames` frames from frame i * stride_frames on, and stands for their middle."""
-    return RowTimes(stride_sec=stride_frames / fps, first_row_sec=frames / 2 / fps, frames=frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +52,8 @@ class Conversion:
     """One of KINDS -> video -> what is wrong, of those that have any."""
     not_annotated: tuple[str, ...] = ()
     """Names in the source that no annotated video has; left out."""
+    interpolated: tuple[str, ...] = ()
+    """Videos whose rows had times of their own."""
 
     @property
     def num_wrong(self) -> int:
@@ -96,6 +71,10 @@ class Conversion:
                     lines.append(f"  {'':12}  ... and {len(videos) - _NUM_SHOWN} more")
                     break
                 lines.append(f"  {kind:12}  {video}: {problem}")
+        if self.interpolated:
+            lines.append(
+                f"of another frame rate, so their rows were interpolated to the common stride: {len(self.interpolated)}"
+            )
         if self.not_annotated:
             shown = ", ".join(self.not_annotated[:_NUM_SHOWN]) + (
                 ", ..." if len(self.not_annotated) > _NUM_SHOWN else ""
@@ -111,6 +90,7 @@ def convert_features(
     annotations: Annotations,
     *,
     times: RowTimes,
+    own_times: Mapping[str, RowTimes] | None = None,
     name: str,
     output: str | Path | None,
     layout: Layout | None = None,
@@ -125,6 +105,8 @@ def convert_features(
         files: of another tool.
         annotations: whose videos are wanted.
         times: of the rows.
+        own_times: of the videos whose rows lie otherwise, such as those of another frame rate: their rows are interpolated
+            to `times`, since a feature directory has one stride.
         name: of what made the features, for the manifest.
         output: the new feature directory; None only checks.
         layout, width: see `feature_layout.find_layout`.
@@ -156,13 +138,14 @@ def convert_features(
         dtype=dtype,
         parent=f"{files.path.name} ({known.layout})",
     )
-    manifest = _with_times(manifest, times)
+    manifest = with_times(manifest, times)
     directory = None if output is None else create_feature_directory(output, manifest)
     whole: set[str] = set()
     if directory is not None:
         remove_unfinished(directory)
         whole = directory.existing_videos()
     num_converted = 0
+    interpolated: list[str] = []
     with track(
         "features checked" if directory is None else "features converted", total=len(shapes)
     ) as advance:
@@ -176,10 +159,15 @@ def convert_features(
                 problems["unreadable"][video] = str(error)
                 continue
             features = features if known.layout == "LD" else features.T
-            problem = _problem_of(features, annotations.videos[video], manifest, dtype=dtype)
+            own = (own_times or {}).get(video, times)
+            own_manifest = with_times(manifest, own)
+            problem = _problem_of(features, annotations.videos[video], own_manifest, dtype=dtype)
             if problem is not None:
                 problems[problem[0]][video] = problem[1]
                 continue
+            if own != times:
+                features = interpolate_to(features, own=own_manifest, common=manifest)
+                interpolated.append(video)
             num_converted += 1
             if directory is not None:
                 write_feature(directory, video, features, dtype=dtype)
@@ -191,6 +179,7 @@ def convert_features(
         width=known.width,
         problems={kind: videos for kind, videos in problems.items() if videos},
         not_annotated=tuple(sorted(files.names - set(stored.values()))),
+        interpolated=tuple(interpolated),
     )
     if directory is not None:
         _write_findings(directory, result)
@@ -248,14 +237,6 @@ def _snippets_of(shapes: Mapping[str, tuple[int, int]], known: KnownLayout, time
             "interpolated when they are read (100 is the habit), or the stride if they are one even sequence."
         )
     return lengths[0]
-
-
-def _with_times(manifest: FeatureManifest, times: RowTimes) -> FeatureManifest:
-    if times.stride_sec is None:
-        return manifest
-    window_sec = times.stride_sec * manifest.fidelity["num_snippets"]
-    grid = {"mode": "sliding", "window_sec": window_sec}
-    return replace(manifest, grid=grid, first_row_sec=times.first_row_sec)
 
 
 def _problem_of(

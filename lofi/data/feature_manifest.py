@@ -63,9 +63,18 @@ class FeatureManifest:
         stride_sec = self.snippet_stride_sec
         if stride_sec is None:
             return times_sec * (num_rows / duration_sec) - 0.5
-        first_row_sec = stride_sec / 2 if self.first_row_sec is None else self.first_row_sec
-        positions: np.ndarray = (times_sec - first_row_sec) / stride_sec
+        positions: np.ndarray = (times_sec - self.row_times_sec(1)[0]) / stride_sec
         return positions
+
+    def row_times_sec(self, num_rows: int, *, duration_sec: float | None = None) -> np.ndarray:
+        """(L,) float64: the times that a video's rows stand for. duration_sec is needed with mode: rescale."""
+        stride_sec = self.snippet_stride_sec
+        if stride_sec is None:
+            assert duration_sec is not None
+            stride_sec = duration_sec / num_rows
+        first_row_sec = stride_sec / 2 if self.first_row_sec is None else self.first_row_sec
+        times_sec: np.ndarray = first_row_sec + np.arange(num_rows) * stride_sec
+        return times_sec
 
     def wrong_length(self, *, num_rows: int, duration_sec: float) -> str | None:
         """What is wrong with the number of rows of a video of this duration; None where it may be right.

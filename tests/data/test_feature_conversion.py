@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lofi.data.annotations import read_annotations, write_annotations
-from lofi.data.feature_conversion import RowTimes, convert_features, row_times_of_frames
+from lofi.data.feature_conversion import convert_features
 from lofi.data.feature_files import open_feature_files
 from lofi.data.feature_store import failed_videos, open_feature_directory, read_feature
+from lofi.data.feature_times import RowTimes, read_frame_rates, row_times_of_frames
 from lofi.data.feature_windows import FeatureWindows
 from lofi.data.grid import GridConfig
 from lofi.data.samples import SampleKey
@@ -143,6 +144,43 @@ def test_snippets_that_start_with_the_video_have_fewer_rows_and_later_centres(an
     np.testing.assert_allclose(
         sample.features[:, 0], [24, 27, 30, 33]
     )  # rows 8, 9, 10, 11: at 5.0, 5.5 s, ...
+
+
+def test_rows_of_a_video_of_another_frame_rate_are_interpolated_to_the_common_stride(annotations, tmp_path):
+    """Every value is its row's own time, so that it must stay so: 16 frames every 4, at 8 and at 5 per second."""
+    source, slow = tmp_path / "foreign", "v3"
+    source.mkdir()
+    own = {
+        video: row_times_of_frames(stride_frames=4, fps=5.0 if video == slow else 8.0, frames=16)
+        for video in DURATIONS
+    }
+    for video, times in own.items():
+        rows = round((DURATIONS[video] - 2 * times.first_row_sec) / times.stride_sec) + 1
+        seconds = times.first_row_sec + times.stride_sec * np.arange(rows)
+        np.save(source / f"{video}.npy", np.repeat(seconds[:, None], WIDTH, axis=1).astype(np.float32))
+    common = own["v0"]
+    done = convert(source, annotations, tmp_path / "features", times=common, own_times=own, layout="LD")
+    assert (done.num_wrong, done.interpolated) == (0, (slow,))
+    assert "interpolated to the common stride: 1" in done.lines()[-1]
+    directory = open_feature_directory(tmp_path / "features")
+    features = read_feature(directory, slow)[:, 0]
+    expected = directory.manifest.row_times_sec(len(features))
+    assert expected[:2].tolist() == [1.0, 1.5]
+    earliest = own[slow].first_row_sec  # before its first row there is nothing to interpolate
+    np.testing.assert_allclose(features, np.maximum(expected, earliest), atol=1e-4)
+    assert len(features) == pytest.approx((DURATIONS[slow] - 2 * common.first_row_sec) / 0.5 + 1, abs=2)
+
+
+def test_frame_rates_come_from_the_annotations_and_must_all_be_there(annotations):
+    with pytest.raises(
+        ValueError, match=r'does not say the frame rate \("fps".* of 9 of 9 videos, such as v0'
+    ):
+        read_frame_rates(annotations)
+    document = json.loads(annotations.path.read_text())
+    for index, entry in enumerate(document["database"].values()):
+        entry["fps"] = 25 if index else 29.97
+    annotations.path.write_text(json.dumps(document))
+    assert read_frame_rates(annotations) == {video: 25 if video != "v0" else 29.97 for video in DURATIONS}
 
 
 def test_rows_that_are_spread_over_their_video_may_be_of_any_number(source, annotations, tmp_path):

@@ -64,7 +64,12 @@ def test_what_is_wrong_is_listed_with_exit_code_1_and_a_head_says_so_before_it_t
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (("--stride-frames", "8"), "--stride-frames needs --fps and --frames"),
+        (("--stride-frames", "8"), "--stride-frames needs --frames"),
+        (("--stride-frames", "0", "--frames", "16", "--fps", "8"), "stride_sec is 0.0; it must be positive"),
+        (
+            ("--stride-frames", "8", "--frames", "16", "--first-row-sec", "1"),
+            "--first-row-sec has no effect with --stride-frames",
+        ),
         (("--stride-sec", "0.5", "--fps", "30"), "--fps is 30 but has no effect"),
         (("--stride-sec", "-1"), "stride_sec is -1.0; it must be positive"),
         (("--rescale", "--first-row-sec", "1"), "first_row_sec is 1.0 but has no effect"),
