@@ -194,7 +194,7 @@ def _under_zero(live: np.ndarray, phases: np.ndarray, *, zero: Zero, trained_ele
     is_update = phases == "optimizer"
     share = 0 if zero.offloads_optimizer else 1
     live[workspace, is_update] = share * -(-live[workspace, is_update] // zero.world_size)
-    live[workspace, phases == "backward"] += zero.bucket_bytes
+    live[workspace, phases == "backward"] += zero.bucket_bytes(trained_elements)
     return live
 
 

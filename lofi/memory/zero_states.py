@@ -29,24 +29,28 @@ class Zero:
 
     stage: int
     world_size: int
-    reduce_bucket_elements: int = DEFAULT_BUCKET
+    reduce_bucket_elements: int | None = None
+    """None: as many as there are gradients, at most DeepSpeed's default (`deepspeed_engine.build_engine` says so)."""
     overlaps: bool = False
     max_live_elements: int = DEFAULT_LIVE
     offloads_optimizer: bool = False
     offloads_weights: bool = False
 
-    @property
-    def bucket_bytes(self) -> int:
-        """Held from the start of the backward pass to the optimizer's step; 0 at stage 0."""
+    def bucket_bytes(self, trained_elements: int) -> int:
+        """Held from the start of the backward pass to the optimizer's step, for so many weights; 0 at stage 0."""
         if self.stage == 0:
             return 0
-        return FLOAT_BYTES * self.reduce_bucket_elements * (2 if self.overlaps else 1)
+        elements = self.reduce_bucket_elements
+        if elements is None:
+            elements = min(trained_elements, DEFAULT_BUCKET)
+        return FLOAT_BYTES * elements * (2 if self.overlaps else 1)
 
 
 def read_zero(block: dict[str, Any], *, world_size: int) -> Zero:
     """From the recipe's `deepspeed:` block."""
     section = block.get("zero_optimization", {})
     stage = int(section.get("stage", 0))
+    bucket = section.get("reduce_bucket_size")
 
     def is_offloaded(key: str) -> bool:
         return stage > 0 and section.get(key, {}).get("device", "none") != "none"
@@ -54,7 +58,7 @@ def read_zero(block: dict[str, Any], *, world_size: int) -> Zero:
     return Zero(
         stage=stage,
         world_size=world_size,
-        reduce_bucket_elements=int(section.get("reduce_bucket_size", DEFAULT_BUCKET)),
+        reduce_bucket_elements=None if bucket is None else int(bucket),
         overlaps=bool(section.get("overlap_comm", stage == 3)),
         max_live_elements=int(section.get("stage3_max_live_parameters", DEFAULT_LIVE)),
         offloads_optimizer=is_offloaded("offload_optimizer"),

@@ -107,7 +107,7 @@ def plan_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     if any(row["zero_stage"] > 0 for row in rows):
         notes.append(
-            "ZeRO holds a bucket of deepspeed.zero_optimization.reduce_bucket_size elements (500,000,000 by default: "
-            "1.9 GiB) while the backward pass runs; a smaller one saves that much."
+            "ZeRO holds a bucket of deepspeed.zero_optimization.reduce_bucket_size elements (as many as there are gradients, "
+            "unless the recipe says less) while the backward pass runs."
         )
     return notes

@@ -23,32 +23,34 @@ def tiny(benchmark, tmp_path):
 
 @pytest.fixture(scope="module")
 def large():
-    """A recipe that does not fit a small card: the tiny encoder at 64 x 16 x 320 x 320, batch 4, no data on the disk.
+    """A recipe that does not fit a small card: the tiny encoder at 16 x 16 x 640 x 640, batch 4, no data on the disk.
 
     One solver for all budgets, so that no prediction is made twice.
     """
     overrides = [
         "data.annotations=none.json", "data.videos=none", "data.frame_cache=null", "train.precision=bf16",
-        "fidelity.frames=16", "fidelity.height=320", "fidelity.width=320", "train.batch_size=4",
+        "fidelity.num_snippets=16", "fidelity.frames=16", "fidelity.height=640", "fidelity.width=640", "train.batch_size=4",
     ]  # fmt: skip
     recipe = load_recipe(recipe_file("sampled_tiny_actionformer"), overrides)
-    return overrides, BudgetSolver(recipe)
+    return overrides, BudgetSolver(recipe), {}
 
 
 @pytest.mark.parametrize("gib", [2, 4, 8, 11, 16, 24, 80])
 def test_every_proposal_fits_by_a_prediction_of_its_own(gib, large):
-    overrides, solver = large
+    overrides, solver, verified = large
     ways = solver.ways(gib * GIB)
     assert ways
     assert [way.flops_per_window for way in ways] == sorted(way.flops_per_window for way in ways)
     for way in ways:
         pasted = load_recipe(recipe_file("sampled_tiny_actionformer"), [*overrides, *way.overrides])
         assert pasted == way.recipe
-        assert predict_peak(pasted).needed_bytes == way.prediction.needed_bytes <= gib * GIB
+        if way.overrides not in verified:
+            verified[way.overrides] = predict_peak(pasted).needed_bytes
+        assert verified[way.overrides] == way.prediction.needed_bytes <= gib * GIB
 
 
 def test_more_memory_never_leads_to_less_fidelity_or_a_smaller_batch(large):
-    _, solver = large
+    _, solver, _ = large
     best = [best_way(solver.ways(gib * GIB)) for gib in (2, 8, 80)]
     batches = [way.recipe.train.batch_size for way in best]
     assert batches == sorted(batches)
@@ -59,7 +61,8 @@ def test_what_fits_whole_is_trained_jointly(tiny):
     assert best_way(solve_budget(tiny(), budget="80GiB")).recipe.gradient.name == "joint"
 
 
-def test_a_budget_in_which_nothing_fits_says_what_is_needed(tiny):
+def test_a_budget_in_which_nothing_fits_says_what_is_needed(tiny, monkeypatch):
+    monkeypatch.setattr("lofi.stages.budget.REDUCTIONS", ("time",))
     with pytest.raises(
         ValueError, match=r"memory.budget is 1 MiB, in which no gradient path fits.*the least is \d"
     ):
