@@ -1,9 +1,14 @@
 """Extract features: an encoder and videos -> a feature directory (one VIDEO.npy each and manifest.json).
 
-Or features and a trained adapter -> the adapted features. Started again, it goes on where it stopped; other settings need
-another output.
+Or features and a trained adapter -> the adapted features. Killed at any moment and started again, it goes on where it
+stopped; other settings need another output. By default a video gives fidelity.num_snippets rows; with extraction.stride_sec,
+or extraction.stride_frames at grid.frame_rate, one row each stride, and snippets may overlap.
+
+A video that cannot be decoded ends the extraction by name with exit code 1; with data.on_decode_error=skip it is listed at
+the end and in failures.json.
 
     python launch/extract.py configs/synthetic/extract_tiny.yaml encoder.weights=runs/tac_tiny output=runs/features_tac
+    python launch/extract.py configs/synthetic/extract_tiny.yaml grid.frame_rate=16 extraction.stride_frames=4 output=runs/dense
     deepspeed --num_gpus 2 launch/extract.py RECIPE
     python launch/extract.py --features runs/features_tac --adapter runs/sola_tiny --output runs/features_sola
 """

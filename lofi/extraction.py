@@ -2,7 +2,7 @@
 
 Snippets are encoded `chunk_size` at a time, whatever window and video they are of: only the last chunk of all is smaller, and
 snippets outside their video are not encoded. So neither short videos nor windows that no chunk divides leave a device idle.
-On CUDA a chunk's features are fetched when the next chunk is under way.
+On CUDA a chunk's features are copied to the host while the next chunk is encoded.
 """
 
 from collections import deque
@@ -97,16 +97,16 @@ def extract_videos(
     """
     device = next(iter(encoder.parameters())).device
     videos: deque[_Video] = deque()
-    under_way: tuple[_Chunk, Tensor] | None = None
+    before: tuple[_Chunk, _OnItsWay] | None = None
     for chunk in _chunks(batches, videos, size=config.chunk_size):
         with torch.inference_mode():
-            features_ND = encoder(chunk.frames(device))
-        if under_way is not None:
-            under_way[0].hand_out(under_way[1], dtype=config.dtype)
+            features_ND = _OnItsWay(encoder(chunk.frames(device)).float())
+        if before is not None:
+            before[0].hand_out(before[1].arrived().astype(config.dtype))
             yield from _finished(videos)
-        under_way = (chunk, features_ND)
-    if under_way is not None:
-        under_way[0].hand_out(under_way[1], dtype=config.dtype)
+        before = (chunk, features_ND)
+    if before is not None:
+        before[0].hand_out(before[1].arrived().astype(config.dtype))
     for video in videos:
         video.is_complete = True
     yield from _finished(videos)
@@ -138,14 +138,31 @@ class _Chunk:
         moved = [frames.to(device, non_blocking=True) for _, frames in self.stretches]
         return moved[0] if len(moved) == 1 else torch.cat(moved)
 
-    def hand_out(self, features: Tensor, *, dtype: str) -> None:
-        """features: (N, D), each row to its video."""
-        rows = features.float().cpu().numpy().astype(dtype)
+    def hand_out(self, rows: np.ndarray) -> None:
+        """rows: (N, D), each to its video."""
         first = 0
         for video, frames in self.stretches:
             video.parts.append(rows[first : first + len(frames)])
             video.num_encoded += len(frames)
             first += len(frames)
+
+
+class _OnItsWay:
+    """Features on their way to the host. The copy must be asked for before the next chunk is: work is done in the order in
+    which it was asked for, and so a copy asked for later would wait for that chunk."""
+
+    def __init__(self, features: Tensor) -> None:
+        self._host = features.to("cpu", non_blocking=True)
+        self._copied: torch.cuda.Event | None = None
+        if features.is_cuda:
+            self._copied = torch.cuda.current_stream(features.device).record_event()
+
+    def arrived(self) -> np.ndarray:
+        """Wait for them."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        array: np.ndarray = self._host.numpy()
+        return array
 
 
 def _chunks(batches: Iterable[WindowBatch], videos: deque[_Video], *, size: int) -> Iterator[_Chunk]:
