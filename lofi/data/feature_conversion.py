@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from lofi.data.annotations import AnnotatedVideo, Annotations
+from lofi.data.feature_failures import record_failures
 from lofi.data.feature_files import FeatureFiles
 from lofi.data.feature_layout import KnownLayout, Layout, find_layout
 from lofi.data.feature_store import (
     FeatureDirectory,
     FeatureManifest,
     create_feature_directory,
-    record_failures,
     remove_unfinished,
     write_feature,
 )

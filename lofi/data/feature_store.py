@@ -1,7 +1,6 @@
 """Feature directories: one VIDEO.npy of shape (L, D) for each video, and a manifest.json that says how they were made.
 
-A failures.json beside them says of which videos there can be none: `{VIDEO: REASON}`, those that an extraction could not
-decode and was told to skip.
+A failures.json beside them says of which videos there can be none (`lofi.data.feature_failures`).
 
 The .npy files are what the field's other tools read. How row i of a file lies in its video follows from the manifest's grid:
 
@@ -44,23 +43,19 @@ from lofi.progress import is_main_rank, track
 
 __all__ = [
     "CHECKED_NAME",
-    "FAILURES_NAME",
     "MANIFEST_NAME",
     "FeatureDirectory",
     "FeatureManifest",
     "check_features",
     "check_length",
     "create_feature_directory",
-    "failed_videos",
     "num_feature_rows",
     "open_feature_directory",
     "read_feature",
-    "record_failures",
     "remove_unfinished",
     "write_feature",
 ]
 
-FAILURES_NAME = "failures.json"
 CHECKED_NAME = "checked.json"
 """`{VIDEO: [SIZE, TIME]}`, the files whose values were read and are finite. It may be removed at any time."""
 
@@ -186,25 +181,6 @@ def remove_unfinished(directory: FeatureDirectory) -> None:
         file.unlink(missing_ok=True)
 
 
-def record_failures(directory: FeatureDirectory, failures: Mapping[str, str]) -> None:
-    """Add videos that could not be decoded (video -> reason); a video whose features are there now is taken out."""
-    file = directory.path / FAILURES_NAME
-    known = {**_read_failures(directory), **failures}
-    left = {video: reason for video, reason in sorted(known.items()) if not directory.file(video).is_file()}
-    if left or file.is_file():
-        write_json(file, left)
-
-
-def failed_videos(directory: FeatureDirectory) -> dict[str, str]:
-    """Video -> reason, of those that have no features because they could not be decoded.
-
-    Raises:
-        ValueError: a failures.json that is wrong.
-    """
-    failures = _read_failures(directory)
-    return {video: reason for video, reason in failures.items() if not directory.file(video).is_file()}
-
-
 def write_feature(
     directory: FeatureDirectory, video: str, features: np.ndarray, *, dtype: str = "float32"
 ) -> None:
@@ -296,19 +272,6 @@ def _read_checked(directory: FeatureDirectory) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return checked if isinstance(checked, dict) else {}
-
-
-def _read_failures(directory: FeatureDirectory) -> dict[str, str]:
-    file = directory.path / FAILURES_NAME
-    try:
-        failures = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON: {error}. Remove it and extract again.") from None
-    if not isinstance(failures, dict) or not all(isinstance(reason, str) for reason in failures.values()):
-        raise ValueError(f"{file}: it must be an object of video -> reason. Remove it and extract again.")
-    return failures
 
 
 def _open_array(directory: FeatureDirectory, video: str) -> np.ndarray:

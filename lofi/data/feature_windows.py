@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lofi.data.feature_failures import FAILURES_NAME, failed_videos
 from lofi.data.feature_store import (
-    FAILURES_NAME,
     FeatureDirectory,
     check_features,
-    failed_videos,
     num_feature_rows,
     read_feature,
 )

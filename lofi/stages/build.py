@@ -18,7 +18,8 @@ from lofi.data.annotations import (
     find_video,
     read_annotations,
 )
-from lofi.data.feature_store import FAILURES_NAME, failed_videos, open_feature_directory
+from lofi.data.feature_failures import FAILURES_NAME, failed_videos
+from lofi.data.feature_store import open_feature_directory
 from lofi.data.feature_windows import FeatureWindows
 from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
 from lofi.data.frame_windows import DataConfig, FrameWindows, decoded_fidelity

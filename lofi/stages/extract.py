@@ -12,11 +12,11 @@ from torch import nn
 from lofi.batches import WindowBatch
 from lofi.config.recipe import ExtractionRecipe
 from lofi.data.annotations import Annotations, read_annotations
+from lofi.data.feature_failures import record_failures
 from lofi.data.feature_store import (
     FeatureDirectory,
     FeatureManifest,
     create_feature_directory,
-    record_failures,
     remove_unfinished,
     write_feature,
 )

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lofi.data.decode import DecodeError
+from lofi.data.feature_failures import record_failures
 from lofi.data.feature_store import (
     FeatureManifest,
     create_feature_directory,
-    record_failures,
     write_feature,
 )
 from lofi.data.feature_windows import FeatureWindows, interpolate_rows

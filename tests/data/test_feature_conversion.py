@@ -7,8 +7,9 @@ import pytest
 
 from lofi.data.annotations import read_annotations, write_annotations
 from lofi.data.feature_conversion import convert_features
+from lofi.data.feature_failures import failed_videos
 from lofi.data.feature_files import open_feature_files
-from lofi.data.feature_store import failed_videos, open_feature_directory, read_feature
+from lofi.data.feature_store import open_feature_directory, read_feature
 from lofi.data.feature_times import RowTimes, read_frame_rates, row_times_of_frames
 from lofi.data.feature_windows import FeatureWindows
 from lofi.data.grid import GridConfig

@@ -4,14 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lofi.data.feature_failures import failed_videos, record_failures
 from lofi.data.feature_store import (
     FeatureManifest,
     create_feature_directory,
-    failed_videos,
     num_feature_rows,
     open_feature_directory,
     read_feature,
-    record_failures,
     write_feature,
 )
 
@@ -150,6 +149,20 @@ def test_nan_is_found_when_read_and_never_written(directory):
     assert "b" not in directory.existing_videos()
 
 
+def test_values_are_read_once_and_again_when_a_file_has_changed(directory, capsys):
+    for name in "ab":
+        write_feature(directory, name, np.zeros((5, 3)))
+    open_feature_directory(directory.path, videos=["a", "b"])
+    assert "2/2" in capsys.readouterr().out
+    open_feature_directory(directory.path, videos=["a", "b"])
+    assert capsys.readouterr().out == ""
+    features = np.full((4, 3), np.inf, np.float32)
+    np.save(directory.path / "b.npy", features)
+    with pytest.raises(ValueError, match=r"b\.npy holds NaN or infinity \(first in row 0\)"):
+        open_feature_directory(directory.path, videos=["a", "b"])
+    assert "1/1" in capsys.readouterr().out
+
+
 def test_wrong_width_is_never_written(directory):
     with pytest.raises(ValueError, match=r"b\.npy: the shape is \(5, 7\); it must be \(L, 3\)"):
         write_feature(directory, "b", np.zeros((5, 7)))
@@ -177,6 +190,8 @@ def test_wrong_width_is_never_written(directory):
         ({"fidelity": {**MANIFEST.fidelity, "stride": 2}}, "fidelity is .*stride"),
         ({"fidelity": {**MANIFEST.fidelity, "frames": 1.5}}, "fidelity is .*1.5"),
         ({"encoder": "tsn"}, "encoder is 'tsn'; it must be an object"),
+        ({"first_row_sec": 1.0}, r"first_row_sec is 1\.0; .* only with grid\.mode sliding"),
+        ({"snippet_stride_sec": 0.5}, r"snippet_stride_sec is 0\.5, but grid and fidelity give none"),
         ({"dtype": 16}, "dtype is 16; it must be a text or null"),
         ({"colour": "red"}, r"unknown keys: \['colour'\]"),
     ],

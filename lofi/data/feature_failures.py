@@ -1,0 +1,44 @@
+"""failures.json of a feature directory: of which videos there can be no features, and why. `{VIDEO: REASON}`.
+
+Those that an extraction could not decode and was told to skip, and those that were wrong in other tools' files.
+"""
+
+import json
+from collections.abc import Mapping
+
+from lofi.data.feature_store import FeatureDirectory
+from lofi.files import write_json
+
+FAILURES_NAME = "failures.json"
+
+
+def record_failures(directory: FeatureDirectory, failures: Mapping[str, str]) -> None:
+    """Add videos without features (video -> reason); a video whose features are there now is taken out."""
+    file = directory.path / FAILURES_NAME
+    known = {**_read_failures(directory), **failures}
+    left = {video: reason for video, reason in sorted(known.items()) if not directory.file(video).is_file()}
+    if left or file.is_file():
+        write_json(file, left)
+
+
+def failed_videos(directory: FeatureDirectory) -> dict[str, str]:
+    """Video -> reason, of those that have no features because making them failed.
+
+    Raises:
+        ValueError: a failures.json that is wrong.
+    """
+    failures = _read_failures(directory)
+    return {video: reason for video, reason in failures.items() if not directory.file(video).is_file()}
+
+
+def _read_failures(directory: FeatureDirectory) -> dict[str, str]:
+    file = directory.path / FAILURES_NAME
+    try:
+        failures = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON: {error}. Remove it and extract again.") from None
+    if not isinstance(failures, dict) or not all(isinstance(reason, str) for reason in failures.values()):
+        raise ValueError(f"{file}: it must be an object of video -> reason. Remove it and extract again.")
+    return failures
