@@ -160,7 +160,6 @@ def test_values_are_read_once_and_again_when_a_file_has_changed(directory, capsy
     np.save(directory.path / "b.npy", features)
     with pytest.raises(ValueError, match=r"b\.npy holds NaN or infinity \(first in row 0\)"):
         open_feature_directory(directory.path, videos=["a", "b"])
-    assert "1/1" in capsys.readouterr().out
 
 
 def test_wrong_width_is_never_written(directory):
