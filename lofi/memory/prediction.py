@@ -213,7 +213,7 @@ def _largest_modules(count: LiveTensorCount, event: int) -> tuple[ModuleBytes, .
     held: Counter[str] = Counter()
     for storage, is_alive in alive.items():
         made = count.made[storage]
-        if is_alive and count.kind_of.get(storage) not in ("parameters", "optimizer", "gradients"):
+        if is_alive and storage not in count.kind_of and not made.comes_from_host:
             held[_place(made.module, phase=made.phase)] += made.num_bytes
     return tuple(ModuleBytes(name=name, num_bytes=size) for name, size in held.most_common(NUM_MODULES))
 
