@@ -210,10 +210,11 @@ def _largest_modules(count: LiveTensorCount, event: int) -> tuple[ModuleBytes, .
     alive: Counter[int] = Counter()
     for each in count.events[: event + 1]:
         alive[each.storage] += 1 if each.is_made else -1
+    kinds = storage_kinds(count)
     held: Counter[str] = Counter()
     for storage, is_alive in alive.items():
         made = count.made[storage]
-        if is_alive and storage not in count.kind_of and not made.comes_from_host:
+        if is_alive and kinds[storage] in ("activations", "workspace"):
             held[_place(made.module, phase=made.phase)] += made.num_bytes
     return tuple(ModuleBytes(name=name, num_bytes=size) for name, size in held.most_common(NUM_MODULES))
 
