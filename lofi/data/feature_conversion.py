@@ -206,7 +206,7 @@ def _stored_names(files: FeatureFiles, annotations: Annotations, *, file_name: s
         )
         raise ValueError(
             f"none of the {len(stored)} annotated videos is in {files.path}: it has {', '.join(there[:2])}, and wanted are "
-            f"{', '.join(wanted[:2])}. Say what the files are called, such as {hint!r}."
+            f"{', '.join(wanted[:2])}. Say what the files are called (--file-name), such as {hint!r}."
         )
     return stored
 
@@ -234,7 +234,7 @@ def _snippets_of(shapes: Mapping[str, tuple[int, int]], known: KnownLayout, time
     if len(lengths) > 1:
         raise ValueError(
             f"the videos have {lengths[0]} to {lengths[-1]} rows, spread over each video; say to how many snippets they are "
-            "interpolated when they are read (100 is the habit), or the stride if they are one even sequence."
+            "interpolated when they are read (--snippets; 100 is the habit), or the stride if they are one even sequence."
         )
     return lengths[0]
 

@@ -55,7 +55,7 @@ def find_layout(
         rows, columns = (sorted(shape[axis] for shape in shapes) for axis in (0, 1))
         raise ValueError(
             f"the shapes of the {len(shapes)} files do not tell which axis is time (first axis {_range(rows)}, second axis "
-            f"{_range(columns)}); say the layout: LD where time is the first axis, DL where it is the second."
+            f"{_range(columns)}); say the layout (--layout): LD where time is the first axis, DL where it is the second."
         )
     found = width or widths[likely][0]
     lengths = sorted(shape[1 - _width_axis(likely)] for shape in shapes)

@@ -188,6 +188,8 @@ def test_the_axis_that_agrees_is_the_width():
     "shapes", [[(5, 3)], [(5, 3)] * 20, [(5, 3)] * 19 + [(5, 4)], [(n, n + 1) for n in range(9)]]
 )
 def test_shapes_that_do_not_tell_are_refused_with_what_to_say(shapes):
-    with pytest.raises(ValueError, match="do not tell which axis is time .*say the layout: LD where"):
+    with pytest.raises(
+        ValueError, match=r"do not tell which axis is time .*say the layout \(--layout\): LD where"
+    ):
         find_layout(shapes)
     assert find_layout(shapes, layout="DL").layout == "DL"

@@ -27,7 +27,7 @@ def test_foreign_features_are_converted_and_train_a_head(call, source, benchmark
     more = ("--rescale", "--file-name", "v_{video}", "--name", "tsn")
     code, _, error = call("prepare", "features", *options, *more)
     assert code == 2
-    assert "say the layout: LD where time is the first axis" in error
+    assert "say the layout (--layout): LD where time is the first axis" in error
     code, printed, error = call("prepare", "features", *options, *more, "--layout", "LD")
     assert (code, error) == (0, "")
     assert "11 annotated videos: 11 are right, 0 were whole already, 0 are wrong" in printed
