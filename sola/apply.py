@@ -12,11 +12,13 @@ import torch
 
 from lofi.config.load import load_recipe
 from lofi.config.objectives import OWN_PARTS
+from lofi.data.feature_failures import failed_videos, record_failures
 from lofi.data.feature_store import (
     FeatureDirectory,
     create_feature_directory,
     open_feature_directory,
     read_feature,
+    remove_unfinished,
     write_feature,
 )
 from lofi.engine import deepspeed_engine
@@ -53,7 +55,10 @@ def apply_adapter(*, features: str | Path, run: str | Path, output: str | Path) 
     adapter = build_adapter(config, feature_width=parent.manifest.feature_width)
     adapter.to(ranks.device).eval()
     directory = _open_output(output, parent, adapter=adapter, config=config, ranks=ranks)
-    videos = sorted(parent.existing_videos() - directory.existing_videos())
+    there = directory.existing_videos()
+    videos = deepspeed_engine.gather_from_ranks(sorted(parent.existing_videos() - there))[
+        0
+    ]  # rank 0's view, for all
     mine = videos[ranks.rank :: ranks.world_size]
     with track(f"adapting {directory.path.name}", total=len(mine)) as advance, torch.inference_mode():
         for video in mine:
@@ -63,9 +68,9 @@ def apply_adapter(*, features: str | Path, run: str | Path, output: str | Path) 
             write_feature(directory, video, adapted, dtype=parent.manifest.dtype or "float32")
             advance(1)
     deepspeed_engine.wait_for_ranks()
-    there = len(parent.existing_videos()) - len(videos)
-    if there and ranks.rank == 0:
-        say(f"{there} videos were whole already")
+    num_whole = len(parent.existing_videos()) - len(videos)
+    if num_whole and ranks.rank == 0:
+        say(f"{num_whole} videos were whole already")
     return Applied(path=directory.path, num_videos=len(directory.existing_videos()))
 
 
@@ -108,6 +113,8 @@ def _open_output(
         versions=package_versions(),
     )
     if ranks.rank == 0:
-        create_feature_directory(output, manifest)
+        made = create_feature_directory(output, manifest)
+        remove_unfinished(made)
+        record_failures(made, failed_videos(parent))
     deepspeed_engine.wait_for_ranks()
     return create_feature_directory(output, manifest)

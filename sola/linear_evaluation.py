@@ -53,18 +53,10 @@ class LabelledSnippets:
     """(N,) bool."""
 
 
-def is_action_snippet(video: AnnotatedVideo, *, num_rows: int, stride_sec: float | None) -> np.ndarray:
-    """(L,) bool: the snippet's centre lies inside an annotated segment.
-
-    Args:
-        video: annotated.
-        num_rows: L of its features.
-        stride_sec: seconds from row to row; None where they are spread over the whole video.
-    """
-    stride_sec = stride_sec or video.duration_sec / num_rows
-    centres = (np.arange(num_rows) + 0.5) * stride_sec
-    inside = [(segment.start_sec <= centres) & (centres < segment.end_sec) for segment in video.segments]
-    result: np.ndarray = np.any(inside, axis=0) if inside else np.zeros(num_rows, dtype=bool)
+def is_action_snippet(video: AnnotatedVideo, times_sec: np.ndarray) -> np.ndarray:
+    """(L,) bool: the time that a snippet stands for lies inside an annotated segment. Args: times_sec: (L,)."""
+    inside = [(segment.start_sec <= times_sec) & (times_sec < segment.end_sec) for segment in video.segments]
+    result: np.ndarray = np.any(inside, axis=0) if inside else np.zeros(len(times_sec), dtype=bool)
     return result
 
 
@@ -83,11 +75,8 @@ def label_snippets(
     for video in videos:
         rows = torch.from_numpy(read_feature(directory, video.name))
         features.append(F.normalize(adapt(rows[None])[0].float().cpu(), dim=-1))
-        labels.append(
-            torch.from_numpy(
-                is_action_snippet(video, num_rows=len(rows), stride_sec=directory.manifest.snippet_stride_sec)
-            )
-        )
+        times_sec = directory.manifest.row_times_sec(len(rows), duration_sec=video.duration_sec)
+        labels.append(torch.from_numpy(is_action_snippet(video, times_sec)))
     return LabelledSnippets(features=torch.cat(features), is_action=torch.cat(labels))
 
 

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from lofi.config.objectives import Modules, ObjectiveKind, Parts
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import AnnotatedVideo, Annotations
-from lofi.data.feature_store import FeatureDirectory, check_features, open_feature_directory
+from lofi.data.feature_failures import failed_videos
+from lofi.data.feature_store import (
+    FeatureDirectory,
+    check_features,
+    open_feature_directory,
+)
 from lofi.engine.validation import Judge, Scored
 from lofi.segments import Window
 from sola.adapter import SolaAdapterConfig, build_adapter
@@ -56,8 +61,11 @@ def _judge(recipe: Recipe, annotations: Annotations, device: torch.device) -> Ju
         return None
     assert recipe.data.features is not None
     directory = open_feature_directory(recipe.data.features)
-    training = annotations.subset(recipe.data.training_subset)
-    validation = annotations.subset(recipe.data.validation_subset)
+    left_out = failed_videos(directory) if recipe.data.on_decode_error == "skip" else {}
+    training, validation = (
+        [video for video in annotations.subset(subset) if video.name not in left_out]
+        for subset in (recipe.data.training_subset, recipe.data.validation_subset)
+    )
     check_features(directory, [video.name for video in (*training, *validation)])
 
     def score(module: nn.Module, title: str) -> Scored:

@@ -40,7 +40,11 @@ class RandomStretches(Dataset[WindowSample]):
             ValueError: no video is long enough, or a file is wrong.
             FileNotFoundError: videos without features.
         """
-        check_features(directory, [video.video for video in videos])
+        check_features(
+            directory,
+            [video.video for video in videos],
+            durations_sec={video.video: video.video_duration_sec for video in videos},
+        )
         self._num_rows = {video.video: num_feature_rows(directory, video.video) for video in videos}
         self.windows = [video for video in videos if self._num_rows[video.video] >= num_snippets]
         short = [video.video for video in videos if self._num_rows[video.video] < num_snippets]
@@ -76,12 +80,15 @@ class RandomStretches(Dataset[WindowSample]):
         positions = first + stretch * np.arange(self._num_snippets)
         begin, end = int(np.floor(positions[0])), min(int(np.ceil(positions[-1])) + 1, num_rows)
         rows = read_feature(self._directory, video.video, rows=(begin, end))
-        stride_sec = self._directory.manifest.snippet_stride_sec or video.video_duration_sec / num_rows
+        manifest = self._directory.manifest
+        stride_sec = manifest.snippet_stride_sec or video.video_duration_sec / num_rows
+        first_sec = manifest.row_times_sec(1, duration_sec=video.video_duration_sec / num_rows)[0]
+        start_sec = float(first_sec) + (first - 0.5 * stretch) * stride_sec
         return WindowSample(
             window=Window(
                 video=video.video,
-                start_sec=first * stride_sec,
-                end_sec=(first + stretch * self._num_snippets) * stride_sec,
+                start_sec=start_sec,
+                end_sec=start_sec + stretch * self._num_snippets * stride_sec,
                 video_duration_sec=video.video_duration_sec,
                 segments=(),
             ),
