@@ -3,9 +3,12 @@
     python launch/compare.py configs/synthetic/quickstart.yaml
     python launch/compare.py configs/synthetic/quickstart.yaml seeds=[0] output=runs/one_seed
     python launch/compare.py configs/synthetic/quickstart.yaml synthetic.scene_correlation=0.8 data_output=data/p08 output=runs/p08
+    python launch/compare.py configs/synthetic/sweep.yaml
+    python launch/compare.py configs/synthetic/compare.yaml "scene_correlations=[0.5,1.0]"
     python launch/compare.py configs/synthetic/quickstart.yaml --restart
 
-Started again, it does not redo what is finished.
+With scene_correlations the comparison is run once for each of them: how often the scene tells the class. Started again, it
+does not redo what is finished.
 """
 
 import argparse
@@ -24,13 +27,16 @@ def main() -> None:
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
     from lofi.engine.deepspeed_engine import end_process
-    from lofi.stages.compare import load_comparison, run_comparison
+    from lofi.stages.chains import load_comparison
+    from lofi.stages.compare import run_comparison
+    from lofi.stages.sweep import run_sweep
     from sola import PARTS as SOLA
 
     def compare() -> int:
         parts = OWN_PARTS.joined(SOLA)
         comparison = load_comparison(arguments.comparison, arguments.overrides, parts=parts)
-        return run_comparison(comparison, restart=arguments.restart, parts=parts)
+        run = run_sweep if comparison.scene_correlations else run_comparison
+        return run(comparison, restart=arguments.restart, parts=parts)
 
     end_process(run_command(compare, file=arguments.comparison))
 

@@ -11,7 +11,7 @@ from lofi.config.load import load_extraction_recipe, load_recipe, recipe_to_yaml
 from lofi.config.objectives import OWN_PARTS
 from lofi.encoders.build import build_encoder
 from lofi.stages.build import build_objective
-from lofi.stages.compare import chain_stages, load_comparison
+from lofi.stages.chains import chain_stages, load_comparison
 from sola import PARTS as SOLA
 
 ROOT = Path(__file__).resolve().parents[2]

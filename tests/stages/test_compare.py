@@ -17,7 +17,8 @@ from lofi.data.synthetic import benchmark_paths
 from lofi.engine import deepspeed_engine
 from lofi.engine.deepspeed_engine import Ranks
 from lofi.stages import compare
-from lofi.stages.compare import chain_stages, load_comparison, run_comparison
+from lofi.stages.chains import chain_stages, load_comparison
+from lofi.stages.compare import run_comparison
 from lofi.stages.train import run_training
 
 CHAINS = {

@@ -1,0 +1,200 @@
+"""A folder with sweep.json -> sweep.md and sweep.html beside it, and its table for the terminal. The page stands alone, as
+`page` does."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lofi.files import write_text
+from lofi.progress import console, is_main_rank
+from lofi.report import plots, sweep_plots
+from lofi.report.comparison import MethodSummary
+from lofi.report.page import STYLE_SHEET, how_it_was_made, read_report
+from lofi.report.sweep import (
+    SweepPoint,
+    cell,
+    cost_notes,
+    cost_point,
+    failure_lines,
+    findings,
+    headline,
+    map_notes,
+    sweep_points,
+)
+from lofi.report.tables import PIPED_COLUMNS, escape_markdown, markdown_lines
+from lofi.report.units import bytes_text, count_text, duration_text, rate_text
+
+TEMPLATE = Path(__file__).with_name("sweep_page.html.j2")
+COST_COLUMNS = ("peak memory", "snippets/s", "time", "trained parameters")
+
+
+def write_sweep_report(folder: str | Path) -> tuple[Path, Path]:
+    """Read FOLDER/sweep.json and write FOLDER/sweep.md and FOLDER/sweep.html. Returns their paths."""
+    folder = Path(folder)
+    report = read_report(folder / "sweep.json")
+    markdown, page = folder / "sweep.md", folder / "sweep.html"
+    write_text(markdown, render_sweep_markdown(report))
+    write_text(page, render_sweep_page(report))
+    return markdown, page
+
+
+def render_sweep_markdown(report: Mapping[str, Any]) -> str:
+    """The sweep as Markdown tables."""
+    sweep = sweep_points(report["rows"])
+    columns = ["method", *(f"at {point.value:g}" for point in sweep)]
+    lines = [[escape_markdown(name), *cells] for name, cells in _map_cells(sweep)]
+    parts = [
+        f"# {escape_markdown(_title(report))}\n",
+        f"**{escape_markdown(headline(sweep))}**\n",
+        _markdown_list(findings(sweep)),
+        "## Average mAP against scene correlation\n",
+        markdown_lines(columns, lines),
+        _markdown_list([*map_notes(sweep), *failure_lines(sweep)]),
+    ]
+    point = cost_point(sweep)
+    if point is not None:
+        costs = [[escape_markdown(each.method), *_cost_cells(each)] for each in point.summaries]
+        parts += [
+            f"## Memory, speed and time at scene correlation {point.value:g}\n",
+            markdown_lines(["method", *COST_COLUMNS], costs),
+            _markdown_list(cost_notes(sweep)),
+        ]
+    made = [[escape_markdown(name), escape_markdown(value)] for name, value in _made(report)]
+    parts += ["## How it was made\n", markdown_lines(["what", "value"], made, num_left=2)]
+    return "\n".join(parts)
+
+
+def render_sweep_page(report: Mapping[str, Any]) -> str:
+    """The sweep as one HTML page."""
+    sweep = sweep_points(report["rows"])
+    point = cost_point(sweep)
+    summaries = point.summaries if point is not None else ()
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = _breakable
+    lead, _, claim = headline(sweep).partition(": ")
+    return environment.from_string(TEMPLATE.read_text()).render(
+        title=_title(report),
+        date=report.get("date"),
+        style=Markup(STYLE_SHEET.read_text()),
+        headline_lead=lead if claim else "",
+        headline_claim=claim or lead,
+        kind_sentence=_kind_sentence(sweep, report=report),
+        findings=findings(sweep),
+        values=[f"{each.value:g}" for each in sweep],
+        methods=[
+            {
+                "name": each.method,
+                "colour": plots.method_colour(index, num_methods=len(summaries)),
+                "averages": [
+                    {"text": cell(here.summaries[index]), "is_best": _is_best(here, index)} for here in sweep
+                ],
+                "costs": _cost_cells(each),
+            }
+            for index, each in enumerate(summaries)
+        ],
+        has_spread=any(len(each.seeds) > 1 for here in sweep for each in here.summaries),
+        cost_value=None if point is None else f"{point.value:g}",
+        cost_columns=COST_COLUMNS,
+        map_notes=map_notes(sweep),
+        cost_notes=cost_notes(sweep),
+        failures=failure_lines(sweep),
+        figures=_figures(sweep),
+        made=_made(report),
+    )
+
+
+def print_sweep(report: Mapping[str, Any]) -> None:
+    """Print headline, table and failures of a sweep.json, on the main rank only."""
+    if not is_main_rank():
+        return
+    sweep = sweep_points(report["rows"])
+    out = console if console.is_terminal else Console(file=console.file, width=PIPED_COLUMNS)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("average mAP at scene correlation", overflow="fold", max_width=24)
+    for point in sweep:
+        table.add_column(f"{point.value:g}", justify="right")
+    for name, cells in _map_cells(sweep):
+        table.add_row(Text(name), *cells)
+    out.print()
+    out.print(Text(headline(sweep), style="bold"), soft_wrap=False)
+    out.print(table, soft_wrap=False)
+    for line in failure_lines(sweep):
+        out.print(Text(line, style="red"), soft_wrap=False)
+    out.print(Text(" ".join([*findings(sweep), *map_notes(sweep)]), style="dim"), soft_wrap=False)
+
+
+def _map_cells(sweep: Sequence[SweepPoint]) -> list[tuple[str, list[str]]]:
+    """Method and its average mAP at every value."""
+    names = [each.method for each in sweep[0].summaries] if sweep else []
+    return [(name, [cell(point.summaries[index]) for point in sweep]) for index, name in enumerate(names)]
+
+
+def _cost_cells(summary: MethodSummary) -> list[str]:
+    return [
+        bytes_text(summary.peak_bytes),
+        rate_text(summary.snippets_per_sec),
+        duration_text(summary.seconds),
+        count_text(summary.trained_parameters),
+    ]
+
+
+def _is_best(point: SweepPoint, index: int) -> bool:
+    averages = [each.average_mAP for each in point.summaries if each.average_mAP is not None]
+    return bool(averages) and point.summaries[index].average_mAP == max(averages)
+
+
+def _figures(sweep: Sequence[SweepPoint]) -> dict[str, Markup]:
+    """Name -> figure, of those whose numbers are there."""
+    point = cost_point(sweep)
+    if point is None or all(each.average_mAP is None for each in point.summaries):
+        return {}
+    figures = {"sweep": Markup(sweep_plots.plot_sweep(sweep))}
+    if any(each.peak_bytes and each.snippets_per_sec for each in point.summaries if each.seeds):
+        figures["speed"] = Markup(plots.plot_memory_and_throughput(point.summaries))
+    return figures
+
+
+def _breakable(name: str) -> Markup:
+    """A method's name that a narrow column may break after an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def _kind_sentence(sweep: Sequence[SweepPoint], *, report: Mapping[str, Any]) -> str:
+    kinds = dict.fromkeys(kind for point in sweep for each in point.summaries for kind in each.kinds)
+    environment = report.get("environment") or {}
+    where = " on ".join(str(environment[key]) for key in ("device", "machine") if environment.get(key))
+    return (
+        f"Every number on this page is {' or '.join(kinds)}{f', on {where}' if where else ''}."
+        if kinds
+        else ""
+    )
+
+
+def _made(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    values = ", ".join(f"{value:g}" for value in report.get("scene_correlations") or ())
+    made = how_it_was_made(report)
+    if values:
+        made.append(
+            (
+                "scene correlations",
+                f"{values}; each has a report of its own in its folder scene_correlation_VALUE",
+            )
+        )
+    return made
+
+
+def _markdown_list(sentences: Sequence[str]) -> str:
+    return "".join(f"- {escape_markdown(sentence)}\n" for sentence in sentences)
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    return str(report.get("title") or "Sweep")
