@@ -4,8 +4,8 @@ Or features and a trained adapter -> the adapted features. Killed at any moment 
 stopped; other settings need another output. By default a video gives fidelity.num_snippets rows; with extraction.stride_sec,
 or extraction.stride_frames at grid.frame_rate, one row each stride, and snippets may overlap.
 
-A video that cannot be decoded ends the extraction by name with exit code 1; with data.on_decode_error=skip it is listed at
-the end and in failures.json.
+A video that cannot be decoded ends the extraction by name; with data.on_decode_error=skip it is listed at the end and in
+failures.json. Either way the exit code is 1: not every video has features.
 
     python launch/extract.py configs/synthetic/extract_tiny.yaml encoder.weights=runs/tac_tiny output=runs/features_tac
     python launch/extract.py configs/synthetic/extract_tiny.yaml grid.frame_rate=16 extraction.stride_frames=4 output=runs/dense
@@ -56,7 +56,7 @@ def main() -> None:
         for video, reason in sorted(extracted.failures.items()):
             say(f"skipped: {video}: {reason}")
         say(f"feature directory: {extracted.path}, {extracted.num_videos} videos")
-        return 0
+        return 1 if extracted.failures else 0
 
     end_process(run_command(extract, file=arguments.recipe))
 

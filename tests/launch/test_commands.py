@@ -92,7 +92,7 @@ def test_train_takes_flags_between_and_after_overrides(call, benchmark, tmp_path
     assert (code, "is finished; --resume goes on, --restart begins again" in error) == (2, True)
 
 
-def test_extract_lists_what_it_was_told_to_skip_and_ends_well(call, benchmark, tmp_path):
+def test_extract_lists_what_it_was_told_to_skip_and_its_exit_code_says_so(call, benchmark, tmp_path):
     folder = tmp_path / "videos"
     shutil.copytree(benchmark.videos, folder)
     (folder / "video_training_0001.mp4").write_bytes(b"")
@@ -102,7 +102,7 @@ def test_extract_lists_what_it_was_told_to_skip_and_ends_well(call, benchmark, t
         *tiny_overrides("extract_tiny", benchmark, tmp_path / "f", **changes),
     )
     code, output, _ = call("extract", *arguments)
-    assert code == 0
+    assert code == 1
     assert "skipped: video_training_0001: the file is empty" in output
     assert f"feature directory: {tmp_path / 'f'}, 10 videos" in output
     shutil.copy(folder / "video_training_0000.mp4", folder / "video_training_0001.mp4")
