@@ -50,7 +50,11 @@ def read_json(path):
 
 def test_every_method_of_the_synthetic_recipes_is_run_here():
     files = {path.stem for path in SYNTHETIC.glob("*_tiny*.yaml")}
-    of_sola = {"sola_tiny", "sola_tiny_actionformer", "sola_supervised_tiny_actionformer"}  # test_sola_runs.py
+    of_sola = {
+        "sola_tiny",
+        "sola_tiny_actionformer",
+        "sola_supervised_tiny_actionformer",
+    }  # test_sola_runs.py
     assert files == {*METHODS, *of_sola, "tac_tiny", "extract_tiny", "frozen_tiny_actionformer"}
 
 
