@@ -71,7 +71,7 @@ def gaps(sweep: Sequence[SweepPoint]) -> list[Gap]:
 
 def headline(sweep: Sequence[SweepPoint]) -> str:
     """In one sentence: at which value the first method is farthest behind, and behind which other."""
-    if not sweep:
+    if not any(_num_measured(point) for point in sweep):
         return "No method gave numbers."
     name = sweep[0].summaries[0].method
     found = gaps(sweep)

@@ -118,6 +118,14 @@ def test_the_headline_claims_no_more_than_the_numbers_give(averages: Any, expect
     assert expected.partition(": ")[2].split(" (")[0] in Reader(render_sweep_page(report)).text
 
 
+def test_a_sweep_without_numbers_says_so_and_lists_why() -> None:
+    report = failed(one_sweep({0.5: {"frozen": 0.2}}), value=0.5, method="frozen")
+    read = Reader(render_sweep_page(report))
+    assert "No method gave numbers." in read.text
+    assert "frozen at 0.5, seed 3, failed: frozen: no video" in read.text
+    assert "svg" not in read.tags
+
+
 def test_a_value_where_the_first_method_failed_gives_no_gap() -> None:
     report = failed(one_sweep(), value=0.8, method="frozen")
     assert "farthest behind at scene correlation 0.95" in headline(sweep_points(report["rows"]))
