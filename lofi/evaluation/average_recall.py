@@ -5,8 +5,8 @@ scores of a video are equal. Labels count for nothing. The budget of AN proposal
 video gives the same SHARE of its proposals, best first, so a video with many proposals gives many. The toolkit's own
 habits are kept, because published numbers have them: the share is computed from all proposals, those of videos outside
 the ground truth included; it is rounded down per video, twice; videos without an instance take no part.
-What differs: no proposals at all give 0 (the toolkit divides by 0); equal scores are ordered by start and end, so that
-the order of the file does not matter.
+What differs: no proposals at all give 0 (the toolkit divides by 0); equal scores are ordered by start and end unless
+`ties` says otherwise, so that the order of the file does not matter.
 
 Recall at k x (ActionFormer's and OpenTAD's `recall@kx`): of each class in each video the k x n best predictions, n being
 its instances there; the share of instances that any of them covers, over all videos; then the mean over the classes that
@@ -17,15 +17,20 @@ Shapes: M instances, N predictions, T thresholds, P numbers of proposals, K clas
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from lofi.evaluation.pairs import pair_blocks, paired_tiou
+from lofi.evaluation.ranking import order_groups, rank_of_names
 from lofi.evaluation.tables import GroundTruth, Predictions, indices_in
 
+Ties = Literal["time", "unstable", "video"]
 RECALL_TIOUS = tuple(float(tiou) for tiou in np.linspace(0.5, 0.95, 10))
 NEVER = np.iinfo(np.int64).max
 """Rank of the covering prediction of an instance that none covers."""
+ROWS_AT_ONCE = 1 << 16
+"""Predictions whose group is looked up together: bounds the memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +59,7 @@ def average_recall(
     tious: Sequence[float] = RECALL_TIOUS,
     max_proposals: int = 100,
     instances: np.ndarray | None = None,
+    ties: Ties = "time",
 ) -> AverageRecall:
     """AR at 1 ... `max_proposals` proposals per video.
 
@@ -64,15 +70,18 @@ def average_recall(
         max_proposals: P, the largest average number of proposals per video.
         instances: rows of `truth` that take part, such as `Matching.instances` under OpenTAD's rules; all by default, as
             the toolkit has it.
+        ties: the order of equal scores, as of `Protocol.ties`; the references have "unstable".
     """
     if max_proposals < 1:
         raise ValueError(f"max_proposals is {max_proposals}; it must be at least 1.")
     truth = _only(truth, instances)
-    video = indices_in(predictions.videos, truth.videos)[predictions.video]
     instances_V = np.bincount(truth.video, minlength=len(truth.videos))
-    inside = np.flatnonzero(video >= 0)
-    inside = inside[instances_V[video[inside]] > 0]
-    ranked = _rank(predictions, rows=inside, group=video[inside], num_groups=len(truth.videos))
+    known = indices_in(predictions.videos, truth.videos)
+    takes_part = (known >= 0) & (instances_V[known] > 0)
+    # The last group is of those that take no part.
+    group = np.where(takes_part, known, len(truth.videos)).astype(np.int32)[predictions.video]
+    ranked = _rank(predictions, group=group, num_groups=len(truth.videos), ties=ties)
+    del group
 
     num_videos = int(np.count_nonzero(instances_V))
     share = max_proposals * num_videos / len(predictions) if len(predictions) else 0.0
@@ -116,6 +125,7 @@ def recall_at_kx(
     tious: Sequence[float],
     multiples: Sequence[int] = (1, 5),
     instances: np.ndarray | None = None,
+    ties: Ties = "time",
 ) -> np.ndarray:
     """Recall of the k x n best predictions of every class in every video, n being its instances there.
 
@@ -127,23 +137,18 @@ def recall_at_kx(
         multiples: X values of k.
         instances: rows of `truth` that take part, all by default. Both references drop duplicates and instances of no
             length; `Matching.instances` under OpenTAD's rules does as well.
+        ties: the order of equal scores, as of `Protocol.ties`; both references have "unstable".
 
     Returns:
         (T, X) mean over the classes that have an instance.
     """
     truth = _only(truth, instances)
     num_classes = len(truth.classes)
-    label = indices_in(predictions.labels, truth.classes)[predictions.label]
-    video = indices_in(predictions.videos, truth.videos)[predictions.video]
-    rows = np.flatnonzero((label >= 0) & (video >= 0))
     group_M = truth.video.astype(np.int64) * num_classes + truth.label
     groups, place_M, instances_G = np.unique(group_M, return_inverse=True, return_counts=True)
-    wanted = video[rows].astype(np.int64) * num_classes + label[rows]
-    place = np.minimum(np.searchsorted(groups, wanted), len(groups) - 1)
-    has_instances = groups[place] == wanted
-    rows, place = rows[has_instances], place[has_instances]
-    del label, video, wanted, has_instances  # the sort needs their memory
-    ranked = _rank(predictions, rows=rows, group=place, num_groups=len(groups))
+    group = _place_of(predictions, truth, groups=groups)
+    ranked = _rank(predictions, group=group, num_groups=len(groups), ties=ties)
+    del group
     largest = np.minimum(ranked.count, max(multiples) * instances_G)
     first_MT = _first_cover(
         truth,
@@ -181,17 +186,35 @@ class _Ranked:
     """(G,) int64."""
 
 
-def _rank(predictions: Predictions, *, rows: np.ndarray, group: np.ndarray, num_groups: int) -> _Ranked:
-    scores = predictions.score[rows]
-    if not np.isfinite(scores).all():
-        wrong = rows[np.flatnonzero(~np.isfinite(scores))[0]]
+def _place_of(predictions: Predictions, truth: GroundTruth, *, groups: np.ndarray) -> np.ndarray:
+    """Place among `groups` (video x K + class, ascending) of each prediction, their number where it is none: (N,) int32."""
+    known_label = indices_in(predictions.labels, truth.classes)
+    known_video = indices_in(predictions.videos, truth.videos)
+    place = np.full(len(predictions), len(groups), dtype=np.int32)
+    for first in range(0, len(predictions), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        label, video = known_label[predictions.label[rows]], known_video[predictions.video[rows]]
+        wanted = np.where(
+            (label >= 0) & (video >= 0), video.astype(np.int64) * len(truth.classes) + label, -1
+        )
+        found = np.minimum(np.searchsorted(groups, wanted), len(groups) - 1)
+        place[rows] = np.where(groups[found] == wanted, found, len(groups))
+    return place
+
+
+def _rank(predictions: Predictions, *, group: np.ndarray, num_groups: int, ties: Ties) -> _Ranked:
+    """By group, best first; those of the group `num_groups` are left out."""
+    if not np.isfinite(predictions.score).all():
+        wrong = np.flatnonzero(~np.isfinite(predictions.score))[0]
         name = predictions.videos[predictions.video[wrong]]
         raise ValueError(
             f"a prediction of video {name!r} has score {predictions.score[wrong]}; it must be finite."
         )
-    order = np.lexsort((predictions.end[rows], predictions.start[rows], -scores, group))
-    count = np.bincount(group, minlength=num_groups)
-    return _Ranked(rows=rows[order], first=np.cumsum(count) - count, count=count)
+    borders = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=num_groups + 1))])
+    rows = np.argsort(group, kind="stable").astype(np.int32)[: borders[-2]]
+    name_rank_V = rank_of_names(predictions.videos)
+    order_groups(rows, predictions, borders=borders[:-1], ties=ties, name_rank_V=name_rank_V)
+    return _Ranked(rows=rows, first=borders[:-2], count=np.diff(borders[:-1]))
 
 
 def _first_cover(

@@ -132,7 +132,7 @@ def nearest_instances(
     label = matching.label
     best = np.zeros(len(matching.rows))
     has_same_label = np.zeros(len(matching.rows), dtype=bool)
-    for block in pair_blocks(count_V[matching.video]):
+    for block in pair_blocks(count_V.astype(np.int32)[matching.video]):
         instance = by_video[first_V[matching.video[block.owner]] + block.rank]
         row = matching.rows[block.owner]
         start, end = predictions.start[row], predictions.end[row]

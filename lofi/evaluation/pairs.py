@@ -10,6 +10,8 @@ import numpy as np
 
 PAIRS_PER_BLOCK = 1 << 15
 """Pairs that are looked at together: some 2 MiB of temporaries, and enough that numpy's overhead does not count."""
+OWNERS_AT_ONCE = 1 << 16
+"""Owners whose blocks are planned together: bounds the memory of many owners with few pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,13 @@ def pair_blocks(counts: np.ndarray, *, limit: int = PAIRS_PER_BLOCK) -> Iterator
         counts: (N,) number of members of each owner's group. An owner without any is in no block.
         limit: pairs per block; one owner's pairs are never parted.
     """
-    with_pairs = np.flatnonzero(counts)
-    sizes = counts[with_pairs].astype(np.int64)
+    for first in range(0, len(counts), OWNERS_AT_ONCE):
+        part = counts[first : first + OWNERS_AT_ONCE]
+        with_pairs = np.flatnonzero(part)
+        yield from _blocks(first + with_pairs, part[with_pairs].astype(np.int64), limit=limit)
+
+
+def _blocks(with_pairs: np.ndarray, sizes: np.ndarray, *, limit: int) -> Iterator[PairBlock]:
     ends = np.cumsum(sizes)
     first = 0
     while first < len(with_pairs):

@@ -1,10 +1,11 @@
-"""Predictions by class and within a class best first; equal scores in an order that the protocol says.
+"""Predictions in groups (classes, videos) and within a group best first; equal scores in an order that the protocol says.
 
-Shapes: N predictions, K classes, V videos.
+Shapes: N predictions, K classes, G groups, V videos.
 """
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -59,21 +60,43 @@ def ranked_rows(
     borders = np.concatenate([[0], np.cumsum(np.bincount(label, minlength=num_classes + 1))])
     rows = np.argsort(label, kind="stable").astype(np.int32)
     del label
-    for begin, end in itertools.pairwise(borders[:-1]):
-        of_class = rows[begin:end]
-        score = predictions.score[of_class]
-        if protocol.ties == "unstable":
-            rows[begin:end] = of_class[score.argsort()[::-1]]
-            continue
-        if protocol.ties == "video":
-            of_class = of_class[np.argsort(name_rank_V[predictions.video[of_class]], kind="stable")]
-            score = predictions.score[of_class]
-        order = np.argsort(-score, kind="stable")
-        of_class, score = of_class[order], score[order]
-        if protocol.ties == "time":
-            _order_ties_by_time(of_class, score, predictions, name_rank_V=name_rank_V)
-        rows[begin:end] = of_class
+    order_groups(rows, predictions, borders=borders[:-1], ties=protocol.ties, name_rank_V=name_rank_V)
     return rows[: borders[-2]], borders[:-1], int(borders[-1] - borders[-2])
+
+
+def order_groups(
+    rows: np.ndarray,
+    predictions: Predictions,
+    *,
+    borders: np.ndarray,
+    ties: Literal["time", "unstable", "video"],
+    name_rank_V: np.ndarray,
+) -> None:
+    """Put each group of rows in the order of falling scores, in place: a group at a time, so that little memory is held.
+
+    Args:
+        rows: (N,) rows of `predictions`, group by group, in the order of the file within a group.
+        predictions: what the rows are of.
+        borders: (G + 1,) group g has rows borders[g] to borders[g + 1], the last excluded.
+        ties: the order of equal scores, as of `Protocol.ties`.
+        name_rank_V: place of each of `predictions.videos` in the order of names.
+    """
+    for begin, end in itertools.pairwise(borders.tolist()):
+        if end - begin < 2:
+            continue
+        of_group = rows[begin:end]
+        score = predictions.score[of_group]
+        if ties == "unstable":
+            rows[begin:end] = of_group[score.argsort()[::-1]]
+            continue
+        if ties == "video":
+            of_group = of_group[np.argsort(name_rank_V[predictions.video[of_group]], kind="stable")]
+            score = predictions.score[of_group]
+        order = np.argsort(-score, kind="stable")
+        of_group, score = of_group[order], score[order]
+        if ties == "time":
+            _order_ties_by_time(of_group, score, predictions, name_rank_V=name_rank_V)
+        rows[begin:end] = of_group
 
 
 def _order_ties_by_time(

@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 
+from lofi.evaluation import pairs as pairs_module
 from lofi.evaluation.pairs import pair_blocks, paired_tiou
 from lofi.segments import tiou_matrix
 
 COUNTS = np.array([2, 0, 5, 1, 1, 0, 3])
 
 
+@pytest.mark.parametrize("owners_at_once", [2, 50])
 @pytest.mark.parametrize("limit", [1, 3, 4, 100])
-def test_every_owner_meets_every_member_of_its_group_once(limit: int) -> None:
+def test_every_owner_meets_every_member_of_its_group_once(
+    limit: int, owners_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs_module, "OWNERS_AT_ONCE", owners_at_once)
     pairs, totals = [], []
     for block in pair_blocks(COUNTS, limit=limit):
         pairs += list(zip(block.owner.tolist(), block.rank.tolist(), strict=True))
