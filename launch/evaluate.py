@@ -2,7 +2,7 @@
 
     python launch/evaluate.py --annotations annotations.json --predictions predictions.json --subset validation
     python launch/evaluate.py --annotations A.json --predictions P.json --subset test --tious 0.3:0.7:0.1 --output results.json
-    python launch/evaluate.py --annotations A.json --predictions P.json --dataset thumos14 --plots plots/ --errors --bootstrap
+    python launch/evaluate.py --annotations A.json --predictions P.json --dataset thumos14 --plots plots/ --bootstrap
     python launch/evaluate.py --annotations A.json --predictions P.json --dataset thumos14 --against baseline.json
     python launch/evaluate.py --annotations A.json --predictions P.json --dataset thumos14 --protocol thumos14 --ambiguous Ambiguous_test.txt
     python launch/evaluate.py runs/frozen_tiny_actionformer
@@ -31,19 +31,19 @@ def main() -> None:
     from lofi.progress import is_main_rank, say
     from lofi.report.evaluation_tables import print_evaluation
     from lofi.stages.score import Scoring
-    from lofi.stages.score_files import Sources, rules_named, score_files
+    from lofi.stages.score_files import Sources, check_sources, rules_named, score_files
 
     def evaluate() -> None:
         rules = rules_named(arguments.dataset) if arguments.dataset else CUSTOM_RULES
-        tious = parse_tious(arguments.tious) if arguments.tious else list(rules.tious)
+        tious = parse_tious(arguments.tious) if arguments.tious is not None else list(rules.tious)
         scoring = Scoring(
             tious=tious,
             rules=rules,
             protocol=arguments.protocol,
-            errors=arguments.errors,
+            errors=arguments.errors or arguments.plots is not None,
             curves=arguments.plots is not None,
             bootstrap=arguments.bootstrap,
-            seed=arguments.seed,
+            seed=arguments.seed or 0,
         )
         sources = Sources(
             annotations=arguments.annotations or Path(),
@@ -55,23 +55,26 @@ def main() -> None:
         )
         if arguments.run is not None:
             from lofi.config.objectives import OWN_PARTS
-            from lofi.stages.score_run import predicted_run, with_run  # brings torch, which files do not need
+            from lofi.stages.score_run import predict_run, run_files, with_run  # brings torch
             from sola import PARTS as SOLA
 
-            run = predicted_run(
-                arguments.run,
-                predict=not arguments.no_predict,
-                weights=arguments.weights,
-                parts=OWN_PARTS.joined(SOLA),
-            )
+            parts = OWN_PARTS.joined(SOLA)
             keeps_tious = arguments.tious is not None or arguments.dataset is not None
-            sources, scoring = with_run(run, sources=sources, scoring=scoring, keeps_tious=keeps_tious)
+            sources, scoring = with_run(
+                run_files(arguments.run, parts=parts),
+                sources=sources,
+                scoring=scoring,
+                keeps_tious=keeps_tious,
+            )
+            check_sources(sources, scoring=scoring)  # before what may take hours
+            predict_run(arguments.run, anew=not arguments.no_predict, weights=arguments.weights, parts=parts)
         if not is_main_rank():
             return
         scored = score_files(sources, scoring=scoring)
+        if arguments.output is not None:  # first: a pipe may close while the tables are printed
+            write_results(arguments.output, scored.results)
         print_evaluation(scored.results.to_plain(), notes=scored.notes)
         if arguments.output is not None:
-            write_results(arguments.output, scored.results)
             say(f"results: {arguments.output}")
         if arguments.plots is not None:
             say("drawing the figures")
@@ -113,8 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--dataset",
         metavar="NAME",
-        help="its thresholds, subset and rules: thumos14, activitynet13, multithumos, epic_kitchens100, hacs, ... "
-        "(an option given beside it wins)",
+        help="its thresholds, subset and rules: thumos14, multithumos, activitynet13, activitynet12, hacs, fineaction, "
+        "epic_kitchens100, epic_kitchens100_verb, epic_kitchens100_noun, ego4d_mq or charades (an option given beside it "
+        "wins)",
     )
     how.add_argument(
         "--tious", help="first:last:step or a list: 0.3:0.7:0.1, 0.5,0.75,0.95 (default 0.5:0.95:0.05)"
@@ -141,11 +145,14 @@ def build_parser() -> argparse.ArgumentParser:
     more.add_argument(
         "--against", type=Path, metavar="JSON", help="other predictions: difference and paired test"
     )
-    more.add_argument("--seed", type=int, default=0, help="of the resampling (default 0)")
+    more.add_argument("--seed", type=int, help="of the resampling (default 0)")
     out = parser.add_argument_group("what is written")
     out.add_argument("--output", type=Path, metavar="JSON", help="results.json")
     out.add_argument(
-        "--plots", type=Path, metavar="FOLDER", help="a page with figures, the figures, and their numbers"
+        "--plots",
+        type=Path,
+        metavar="FOLDER",
+        help="a page with figures, the figures, and their numbers; --errors included",
     )
     of_run = parser.add_argument_group("of a run directory")
     of_run.add_argument("--no-predict", action="store_true", help="score its predictions.json as it is")
@@ -173,6 +180,15 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
         parser.error("--no-predict goes with a run directory; files are never predicted")
     if arguments.weights is not None and (arguments.run is None or arguments.no_predict):
         parser.error("--weights goes with a run directory that is predicted anew")
+    if arguments.seed is not None and not (arguments.bootstrap or arguments.against):
+        parser.error("--seed goes with --bootstrap or --against; nothing else is drawn")
+    if arguments.output is not None and arguments.output.is_dir():
+        parser.error(f"--output {arguments.output} is a folder; name a file in it, such as results.json")
+    if arguments.plots is not None and arguments.plots.exists() and not arguments.plots.is_dir():
+        parser.error(f"--plots {arguments.plots} is a file; name a folder")
+    read = (arguments.annotations, arguments.predictions, arguments.against)
+    if arguments.output is not None and arguments.output in read:
+        parser.error(f"--output {arguments.output} would replace a file that is read")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ from lofi.evaluation.average_recall import RECALL_TIOUS
 from lofi.evaluation.tables import GroundTruth, Predictions, few_names
 from lofi.segments import LabelledSegment
 
+AMBIGUOUS = "Ambiguous"
+"""THUMOS14's label of stretches that may or may not show an action."""
+
 
 def _tious(first: float, last: float, step: float) -> tuple[float, ...]:
     """From first to last, both included, as the decimals that they are written as."""
@@ -54,35 +57,31 @@ class DatasetRules:
     """Where labels are pairs "verb,noun" ("12,34"): the part that is scored. None scores labels as they are."""
     doubtful: Mapping[str, str] = field(default_factory=dict)
     """Videos that some evaluations leave out -> why, and who. In the score unless excluded."""
-    sources: tuple[str, ...] = ()
-    """Tags of the module's docstring."""
 
 
 _ACTIVITYNET = DatasetRules(
     name="activitynet13",
     tious=_tious(0.5, 0.95, 0.05),
-    subsets=("validation", "val"),
-    sources=("AN",),
+    subsets=("validation", "val"),  # [AN]
 )
 # Files differ in what they call the test set: "Test" [AF], "test" (G-TAD), "validation" beside "training" [OT].
 _THUMOS_SUBSETS = ("test", "Test", "testing", "validation")
 _EPIC = DatasetRules(
     name="epic_kitchens100",
     tious=_tious(0.1, 0.5, 0.1),
-    subsets=("validation", "val"),
-    sources=("EK", "OT"),
+    subsets=("validation", "val"),  # [EK] and [OT]
 )
 
 DATASET_RULES: dict[str, DatasetRules] = {
     rules.name: rules
     for rules in (
-        DatasetRules(
+        DatasetRules(  # [TH], [AF], [OT], [TT], [PR]
             name="thumos14",
             tious=_tious(0.3, 0.7, 0.1),
             subsets=_THUMOS_SUBSETS,
             recall_tious=_tious(0.5, 1.0, 0.05),
             max_proposals=1000,
-            ambiguous_label="Ambiguous",
+            ambiguous_label=AMBIGUOUS,
             doubtful={
                 # 22 of its 29 instances lie after its end (up to 713.7 s of 176.3 s) in [TH] and in [AF]'s file.
                 "video_test_0000270": "annotated beyond its end; left out by OpenTAD, G-TAD, SSN and AFSD",
@@ -91,35 +90,28 @@ DATASET_RULES: dict[str, DatasetRules] = {
                 # 210 videos, as in G-TAD's file. Nothing in its annotations shows the error.
                 "video_test_0001496": "said to be annotated wrongly; left out by G-TAD, SSN and AFSD",
             },
-            sources=("TH", "AF", "OT", "TT", "PR"),
         ),
-        DatasetRules(
+        DatasetRules(  # [OT]
             name="multithumos",
             tious=_tious(0.1, 0.9, 0.1),
             subsets=_THUMOS_SUBSETS,
             doubtful={"video_test_0000270": "22 of its 43 instances lie after its end"},
-            sources=("OT",),
         ),
         _ACTIVITYNET,
         replace(_ACTIVITYNET, name="activitynet12"),
-        replace(_ACTIVITYNET, name="hacs", sources=("OT",)),
-        replace(_ACTIVITYNET, name="fineaction", sources=("OT",)),
+        replace(_ACTIVITYNET, name="hacs"),  # [OT]
+        replace(_ACTIVITYNET, name="fineaction"),  # [OT]
         _EPIC,
         replace(_EPIC, name="epic_kitchens100_verb", label_part="verb"),
         replace(_EPIC, name="epic_kitchens100_noun", label_part="noun"),
-        DatasetRules(
-            name="ego4d_mq", tious=_tious(0.1, 0.5, 0.1), subsets=("val", "validation"), sources=("OT",)
-        ),
-        DatasetRules(
-            name="charades", tious=_tious(0.1, 0.9, 0.1), subsets=("testing", "test"), sources=("OT",)
-        ),
+        # [OT]
+        DatasetRules(name="ego4d_mq", tious=_tious(0.1, 0.5, 0.1), subsets=("val", "validation")),
+        DatasetRules(name="charades", tious=_tious(0.1, 0.9, 0.1), subsets=("testing", "test")),
     )
 }
 """What `--dataset` takes. Scores of EPIC-KITCHENS' verbs and nouns come from the same files of action pairs."""
 
-CUSTOM_RULES = replace(
-    _ACTIVITYNET, name="custom", subsets=("validation", "val", "test", "testing"), sources=()
-)
+CUSTOM_RULES = replace(_ACTIVITYNET, name="custom", subsets=("validation", "val", "test", "testing"))
 """Without `--dataset`."""
 
 
@@ -158,13 +150,18 @@ def ground_truth_of(
         exclude: videos to leave out. Give the same to `predictions_of`.
 
     Raises:
-        ValueError: `exclude` names none of the videos; a label is none of the classes; no instance is left.
+        ValueError: `exclude` or `ambiguous` names none of the videos; a label is none of the classes; no instance is left.
     """
     left_out = set(exclude) & set(videos)
     if exclude and not left_out:
         raise ValueError(
             f"none of the {len(exclude)} videos to exclude ({few_names(exclude)}) is one of the {len(videos)} of the subset "
             f"({few_names(videos)})."
+        )
+    if ambiguous is not None and not set(ambiguous) & set(videos):
+        raise ValueError(
+            f"none of the {len(ambiguous)} videos with ambiguous stretches ({few_names(ambiguous)}) is one of the "
+            f"{len(videos)} of the subset ({few_names(videos)})."
         )
     part = _part_of(rules)
     stretches = {video: list(rows) for video, rows in (ambiguous or {}).items()}

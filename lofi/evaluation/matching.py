@@ -60,11 +60,11 @@ class Matching:
     num_duplicates: int
     """Instances given again in the ground truth, whether or not they count."""
     num_zero_length: int
-    """Instances whose end is not after their start, whether or not they count."""
+    """Instances that end where they start, whether or not they count."""
     num_predictions: int
     """All predictions given."""
     num_unknown_labels: int
-    """Of them, without a position: their label is none of the classes."""
+    """Of them, ignored: their label has no instance that takes part. One that is none of the classes has no position."""
     num_outside: int
     """Of them, in videos that the ground truth does not name: they count as false positives."""
 
@@ -180,9 +180,9 @@ def match_predictions(
         instance_video=truth.video[instances],
         num_instances_K=num_instances_K,
         num_duplicates=int(is_duplicate.sum()),
-        num_zero_length=int(is_empty.sum()),
+        num_zero_length=int((truth.end == truth.start).sum()),
         num_predictions=len(predictions),
-        num_unknown_labels=num_unknown,
+        num_unknown_labels=num_unknown + int(np.diff(first_K1)[num_instances_K == 0].sum()),
         num_outside=int((video_index[predictions.video] >= len(truth.videos)).sum()),
     )
 

@@ -55,7 +55,12 @@ class EvaluationConfig:
         wrong = [tiou for tiou in self.tious if not 0.0 < tiou <= 1.0]
         if wrong:
             raise ValueError(f"evaluation.tious holds {wrong[0]}; thresholds must be above 0 and at most 1.")
-        if sorted(set(self.tious)) != list(self.tious):
+        unwritten = [tiou for tiou in self.tious if abs(float(tiou_key(tiou)) - tiou) > 1e-9]
+        if unwritten:
+            raise ValueError(
+                f"evaluation.tious holds {unwritten[0]}; results are written under thresholds of two digits, such as 0.55."
+            )
+        if sorted(set(map(tiou_key, self.tious))) != [tiou_key(tiou) for tiou in self.tious]:
             raise ValueError(
                 f"evaluation.tious is {list(self.tious)}; thresholds must ascend, each given once."
             )
@@ -101,11 +106,11 @@ class MeanAveragePrecision:
     num_duplicates: int
     """Instances given again in the ground truth; whether they count, the protocol says."""
     num_zero_length: int
-    """Annotated instances of no length; whether they count, the protocol says."""
+    """Annotated instances that end where they start; whether they count, the protocol says."""
     num_predictions: int
     """All predictions given."""
     num_unknown_labels: int
-    """Of them, ignored: their label is none of the classes."""
+    """Of them, ignored: their label has no instance in the subset."""
     num_outside: int
     """Of them, false positives for lying in a video that the ground truth does not name."""
 

@@ -41,7 +41,8 @@ class Results:
     counts: dict[str, int] = field(default_factory=dict)
     """videos, instances, classes, predictions; of the predictions unknown_labels, outside (in videos that the subset does
     not have), reversed, zero_length; of the videos missing_videos (without a prediction); of the instances
-    duplicate_instances, zero_length_instances."""
+    duplicate_instances, zero_length_instances (end where they start), reversed_instances, instances_outside_video (by more
+    than 0.5 s, where the duration is known)."""
     protocol: str = "default"
     AP: dict[str, dict[str, float]] = field(default_factory=dict)
     """Class with an instance -> tIoU threshold -> average precision."""

@@ -33,7 +33,7 @@ def read_ambiguous(path: str | Path) -> dict[str, list[tuple[float, float]]]:
     """Video -> start and end in seconds, from lines `VIDEO START END`: THUMOS14's Ambiguous_test.txt.
 
     Raises:
-        ValueError: the file cannot be read, or a line is something else: names file and line.
+        ValueError: the file cannot be read or holds nothing, or a line is something else: names file and line.
     """
     stretches: dict[str, list[tuple[float, float]]] = {}
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
@@ -49,6 +49,8 @@ def read_ambiguous(path: str | Path) -> dict[str, list[tuple[float, float]]]:
                 f"{path}, line {number} is {line.strip()[:80]!r}; it must be VIDEO START END, in seconds."
             )
         stretches.setdefault(video, []).append((seconds[0], seconds[1]))
+    if not stretches:
+        raise ValueError(f"{path}: holds no line VIDEO START END.")
     return stretches
 
 

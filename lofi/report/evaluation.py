@@ -12,6 +12,8 @@ _WARNINGS = {
     "missing_videos": "of {videos:,} videos have no prediction; their instances count as missed",
     "duplicate_instances": "of {instances:,} instances are annotated twice",
     "zero_length_instances": "of {instances:,} instances have no length",
+    "reversed_instances": "of {instances:,} instances end before they start",
+    "instances_outside_video": "of {instances:,} instances reach outside their video by more than half a second",
 }
 
 

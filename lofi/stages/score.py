@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from lofi.evaluation.average_recall import average_recall, recall_at_kx
-from lofi.evaluation.bootstrap import bootstrap_average_map
+from lofi.evaluation.bootstrap import bootstrap_matching
 from lofi.evaluation.characteristics import BORDERS, fitting_borders
 from lofi.evaluation.curves import recall_curve, sample_curves
 from lofi.evaluation.dataset_rules import CUSTOM_RULES, DatasetRules
 from lofi.evaluation.error_analysis import analyze_errors
 from lofi.evaluation.matching import Matching, match_predictions
-from lofi.evaluation.mean_average_precision import EvaluationConfig, average_precisions, tiou_key
+from lofi.evaluation.mean_average_precision import EvaluationConfig, average_precisions
 from lofi.evaluation.protocols import protocol_named
 from lofi.evaluation.results import Results, bootstrap_to_plain, make_results
 from lofi.evaluation.tables import GroundTruth, Predictions
@@ -44,15 +44,13 @@ class Scoring:
 
     def __post_init__(self) -> None:
         protocol_named(self.protocol)
-        keys = [tiou_key(tiou) for tiou in EvaluationConfig(tious=list(self.tious)).tious]
-        if len(set(keys)) < len(keys):
-            raise ValueError(
-                f"tIoU thresholds {list(self.tious)} are closer than results.json can tell apart; let them differ by 0.01."
-            )
+        EvaluationConfig(tious=list(self.tious))  # checks them
         if self.bootstrap < 0:
             raise ValueError(
                 f"bootstrap is {self.bootstrap}; it must be a number of resamples, or 0 for none."
             )
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be 0 or greater.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +60,23 @@ class Scored:
     results: Results
     curves: dict[str, Any] | None
     """precision_recall and average_recall, sampled, as JSON; where they were asked for."""
+    matching: Matching
+    """What a comparison with other predictions goes on from."""
 
 
 def score_tables(truth: GroundTruth, predictions: Predictions, *, scoring: Scoring) -> Scored:
     """Every measure of one set of predictions."""
     rules, protocol = scoring.rules, protocol_named(scoring.protocol)
     matching = match_predictions(truth, predictions, tious=scoring.tious, protocol=protocol)
+    # ActivityNet's toolkit, whose measure it is, wants every instance found; OpenTAD those that it counts.
+    recalled = matching.instances if protocol.name == "opentad" else None
     recall = average_recall(
         truth,
         predictions,
         tious=rules.recall_tious,
         max_proposals=rules.max_proposals,
-        # ActivityNet's toolkit, whose measure it is, wants every instance found; OpenTAD those that it counts.
-        instances=matching.instances if protocol.name == "opentad" else None,
+        instances=recalled,
+        ties=protocol.ties,
     )
     recall_TX = recall_at_kx(
         truth,
@@ -82,6 +84,7 @@ def score_tables(truth: GroundTruth, predictions: Predictions, *, scoring: Scori
         tious=scoring.tious,
         multiples=rules.recall_multiples,
         instances=matching.instances,
+        ties=protocol.ties,
     )
     results = make_results(
         average_precisions(matching),
@@ -94,14 +97,7 @@ def score_tables(truth: GroundTruth, predictions: Predictions, *, scoring: Scori
     if scoring.errors:
         results = replace(results, errors=_errors(truth, predictions, matching=matching, scoring=scoring))
     if scoring.bootstrap:
-        found = bootstrap_average_map(
-            truth,
-            predictions,
-            tious=scoring.tious,
-            seed=scoring.seed,
-            samples=scoring.bootstrap,
-            protocol=protocol,
-        )
+        found = bootstrap_matching(matching, seed=scoring.seed, samples=scoring.bootstrap)
         results = replace(results, bootstrap=bootstrap_to_plain(found))
     curves = None
     if scoring.curves:
@@ -109,7 +105,7 @@ def score_tables(truth: GroundTruth, predictions: Predictions, *, scoring: Scori
             "precision_recall": sample_curves(matching).to_plain(),
             "average_recall": recall_curve(recall),
         }
-    return Scored(results=results, curves=curves)
+    return Scored(results=results, curves=curves, matching=matching)
 
 
 def score(
@@ -139,6 +135,8 @@ def _counts(truth: GroundTruth, predictions: Predictions, *, num_classes: int) -
         "reversed": predictions.num_reversed,
         "zero_length": predictions.num_zero_length,
         "missing_videos": len(set(truth.videos) - with_predictions),
+        "reversed_instances": truth.num_reversed,
+        "instances_outside_video": truth.num_outside_video,
     }
 
 

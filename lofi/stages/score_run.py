@@ -24,38 +24,49 @@ class RunFiles:
     """The recipe's."""
 
 
-def predicted_run(
-    path: Path,
-    *,
-    predict: bool = True,
-    weights: Literal["newest", "best"] | None = None,
-    parts: Parts = OWN_PARTS,
-) -> RunFiles:
-    """The files of a run. Collective where it is predicted.
-
-    Args:
-        path: the run directory.
-        predict: predict its validation subset anew, and write its predictions.json and results.json.
-        weights: which to predict with; see `evaluate_run`.
-        parts: what the run's recipe can name.
+def run_files(path: Path, *, parts: Parts = OWN_PARTS) -> RunFiles:
+    """The files of a run, of which the predictions may not be there yet.
 
     Raises:
-        ValueError: no run directory, one that finds no segments, or one that holds no predictions where none are made.
+        ValueError: no run directory, or one that finds no segments.
     """
     run = RunDirectory(path=path)
-    if predict:
-        evaluate_run(path, weights=weights, parts=parts)
     if not run.recipe.is_file():
         raise ValueError(f"{path} is no run directory (no {run.recipe.name}).")
     recipe = load_recipe(run.recipe, parts=parts)
-    if not predict and not run.predictions.is_file():
-        raise ValueError(f"{path} holds no {run.predictions.name}; leave out --no-predict to make it.")
+    if recipe.objective.name != "tal":
+        raise ValueError(f"{path}: objective {recipe.objective.name} has no detections to evaluate.")
     return RunFiles(
         annotations=Path(recipe.data.annotations),
         predictions=run.predictions,
         subset=recipe.data.validation_subset,
         tious=list((recipe.evaluation or EvaluationConfig()).tious),
     )
+
+
+def predict_run(
+    path: Path,
+    *,
+    anew: bool = True,
+    weights: Literal["newest", "best"] | None = None,
+    parts: Parts = OWN_PARTS,
+) -> None:
+    """See that a run's predictions are there. Collective where they are made.
+
+    Args:
+        path: the run directory.
+        anew: predict its validation subset, and write its predictions.json and results.json.
+        weights: which to predict with; see `evaluate_run`.
+        parts: what the run's recipe can name.
+
+    Raises:
+        ValueError: it holds none and none are made, or what `evaluate_run` refuses.
+    """
+    run = RunDirectory(path=path)
+    if anew:
+        evaluate_run(path, weights=weights, parts=parts)
+    elif not run.predictions.is_file():
+        raise ValueError(f"{path} holds no {run.predictions.name}; leave out --no-predict to make it.")
 
 
 def with_run(

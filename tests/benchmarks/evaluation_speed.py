@@ -8,8 +8,9 @@ Cases: thumos14_test_1000 (212,000 predictions, 212 videos, 20 classes, 5 thresh
 on) and anet13_val_100 (472,800 predictions, 4,728 videos, 200 classes, 10 thresholds; made here by a seed on the real
 ground truth, of the shape of the file that the others were timed on). Where the shared files are missing, both are made,
 ground truth included. Every measurement is a fresh process on one core: annotations and predictions are read from JSON,
-then evaluated; importing is shown apart. "beyond" is the most memory that evaluation holds beyond the columns, counted by
-tracemalloc in a further process, as a multiple of the columns' size. The load average tells how idle the machine was; CPU
+then evaluated; importing is shown apart. "beyond" is the most memory that is held beyond the columns, counted by
+tracemalloc in further processes, as a multiple of the columns' size: by mAP alone, by all that launch/evaluate.py computes,
+and by that with --errors. The load average tells how idle the machine was; CPU
 seconds suffer least from it.
 """
 
@@ -78,6 +79,9 @@ EVALUATORS = {
 }
 """Measure -> evaluator in timings.jsonl -> name to print."""
 TITLES = {"map": "mAP", "recall": "AR@AN", "bootstrap": "1,000 resamples"}
+MEMORY = {"map": "mAP", "everything": "all measures", "errors": "with --errors"}
+"""What is computed while memory is counted -> name to print."""
+RESULTS = {"map": "average mAP", "recall": "area under AR", "bootstrap": "upper end of the interval"}
 
 
 def main() -> None:
@@ -112,7 +116,12 @@ def run_case(folder: Path, *, name: str, repeat: int, oracles: Path, is_made: bo
         f"\n{name}: {case.num_videos * case.per_video} predictions, {case.num_videos} videos, {len(case.tious)} tIoUs"
         f"{', predictions made here' if is_made else ''}"
     )
-    memory = in_fresh_process("memory", folder=folder, name=name)
+    memory = {what: in_fresh_process(f"memory {what}", folder=folder, name=name) for what in MEMORY}
+    columns_bytes = memory["map"]["columns_bytes"]
+    beyond = ", ".join(
+        f"{title} {memory[what]['beyond_bytes'] / columns_bytes:.2f}x" for what, title in MEMORY.items()
+    )
+    print(f"  memory          columns {columns_bytes / 2**20:.1f} MiB; beyond them {beyond}")
     for what, title in TITLES.items():
         runs = [in_fresh_process(what, folder=folder, name=name) for _ in range(repeat)]
         best = min(runs, key=lambda run: run["cpu_s"])
@@ -123,12 +132,7 @@ def run_case(folder: Path, *, name: str, repeat: int, oracles: Path, is_made: bo
         )
         print(
             f"                  peak resident {best['peak_bytes'] / 2**20:.0f} MiB, of it after imports {best['peak_bytes'] / 2**20 - best['resident_bytes'] / 2**20:.0f} MiB"
-            + (
-                f"; columns {memory['columns_bytes'] / 2**20:.1f} MiB, beyond {memory['beyond_bytes'] / memory['columns_bytes']:.2f}x"
-                if what == "map"
-                else ""
-            )
-            + f"; result {best['result']:.6f}"
+            + f"; {RESULTS[what]} {best['result']:.6f}"
         )
         for row in stored_times(oracles, name=name):
             if row["evaluator"] in EVALUATORS[what]:
@@ -157,6 +161,7 @@ def measure(what: str, *, folder: Path, case: Case) -> dict[str, Any]:
     from lofi.evaluation.mean_average_precision import mean_average_precision
     from lofi.evaluation.predictions import read_predictions
     from lofi.evaluation.tables import GroundTruth
+    from lofi.stages.score import Scoring, score_tables
 
     imported, cpu = time.perf_counter(), time.process_time()
     resident = peak_resident_bytes()
@@ -169,9 +174,13 @@ def measure(what: str, *, folder: Path, case: Case) -> dict[str, Any]:
     columns = (predictions.video, predictions.label, predictions.start, predictions.end, predictions.score)
     columns_bytes = sum(column.nbytes for column in columns)
     beyond = 0
-    if what == "memory":
+    if what.startswith("memory"):
+        scoring = Scoring(tious=case.tious, errors=what == "memory errors")
         tracemalloc.start()
-        mean_average_precision(truth, predictions, tious=case.tious)
+        if what == "memory map":
+            mean_average_precision(truth, predictions, tious=case.tious)
+        else:
+            score_tables(truth, predictions, scoring=scoring)
         beyond = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         result = 0.0

@@ -49,6 +49,10 @@ def test_evaluate_files_gives_what_the_run_got(run, benchmark, call, tmp_path):
 def test_evaluate_scores_the_predictions_of_a_run_without_making_them(run, call, tmp_path):
     before = (run / "predictions.json").stat().st_mtime_ns, (run / "results.json").stat().st_mtime_ns
     output = tmp_path / "results.json"
+    assert (
+        call("evaluate", run, "--against", tmp_path / "nowhere.json")[0] == 2
+    )  # before anything is predicted
+    assert call("evaluate", run, "--ambiguous", tmp_path / "nowhere.txt")[0] == 2
     code, _, _ = call("evaluate", run, "--no-predict", "--tious", "0.3,0.5", "--output", output)
     assert code == 0
     assert list(json.loads(output.read_text())["mAP"]) == ["0.30", "0.50"]

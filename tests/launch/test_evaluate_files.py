@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_runs import ROOT, child_environment
 
+from lofi.evaluation.dataset_rules import DATASET_RULES
+
 SHARED = ROOT / ".." / "shared" / "data"
 OFFICIAL = SHARED / "annotations" / "thumos14" / "TH14_txt" / "annotations_test"
 PUBLISHED = SHARED / "predictions"
@@ -84,6 +86,8 @@ def test_results_hold_every_measure_by_class_and_threshold(call, files, tmp_path
         "reversed": 0,
         "zero_length": 0,
         "missing_videos": 0,
+        "reversed_instances": 0,
+        "instances_outside_video": 0,
     }
     assert set(results["versions"]) == {"lofi-sola", "numpy"}
 
@@ -94,6 +98,7 @@ def test_plots_are_a_page_and_files_that_need_nothing_else(call, files, tmp_path
     assert (code, f"figures: {folder / 'evaluation.html'}" in text) == (0, True)
     names = {path.name for path in folder.iterdir()}
     figures = {"map_at_tiou.svg", "precision_recall.svg", "average_recall.svg", "class_ap.svg"}
+    figures |= {"false_positives.svg", "gains.svg", "sensitivity.svg", "missed.svg"}  # --errors is implied
     assert names == {"evaluation.json", "evaluation.html"} | figures
 
 
@@ -227,7 +232,12 @@ def test_broken_annotations_end_in_one_line_with_file_and_key(content, expected,
         (("--dataset", "thumos"), "dataset 'thumos' is not known; there are activitynet12, activitynet13"),
         (("--subset", "test", "--protocol", "anet"), "protocol 'anet' does not exist; there are default"),
         (("--subset", "test", "--tious", "half"), "tIoUs 'half': write first:last:step"),
-        (("--subset", "test", "--tious", "0.501,0.502"), "closer than results.json can tell apart"),
+        (("--subset", "test", "--tious", ""), "tIoUs '': write first:last:step"),
+        (
+            ("--subset", "test", "--tious", "0.505"),
+            "holds 0.505; results are written under thresholds of two",
+        ),
+        (("--subset", "test", "--bootstrap", "5", "--seed", "-1"), "error: seed is -1"),
         (("--subset", "test", "--bootstrap", "-1"), "bootstrap is -1"),
         (("--subset", "test", "--against", "nowhere.json"), "nowhere.json: cannot be read"),
         (("--subset", "test", "--exclude", "nowhere.txt"), "nowhere.txt: cannot be read"),
@@ -245,7 +255,62 @@ def test_what_does_not_fit_is_refused_in_one_line(options, expected, call, files
     assert expected in error
 
 
-def test_a_label_that_the_protocol_refuses_is_named_with_its_file(call, files):
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--seed", "3"), "--seed goes with --bootstrap or --against"),
+        (("--output", "."), "--output . is a folder"),
+        (("--plots", "README.md"), "--plots README.md is a file"),
+    ],
+)
+def test_options_without_effect_and_odd_paths_are_refused(options, expected, call, files, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code, output, error = call("evaluate", *files(), "--subset", "test", *options)
+    assert (code, output) == (2, "")
+    assert expected in error
+
+
+def test_a_list_of_stretches_for_other_videos_is_refused_and_none_is_noted(call, files, tmp_path):
+    options = (*files(), "--subset", "test", "--protocol", "thumos14")
+    listed = tmp_path / "ambiguous.txt"
+    listed.write_text("video_a 1 2\n")
+    code, output, error = call("evaluate", *options, "--ambiguous", listed)
+    assert (code, output) == (2, "")
+    assert "none of the 1 videos with ambiguous stretches (video_a) is one of the 2 of the subset" in error
+    assert "no ambiguous stretch is known" in call("evaluate", *options)[1]
+    listed.write_text("a 1 2\n")
+    assert "no ambiguous stretch is known" not in call("evaluate", *options, "--ambiguous", listed)[1]
+
+
+def test_videos_to_exclude_that_are_not_there_are_counted(call, files, tmp_path):
+    listed = tmp_path / "excluded.txt"
+    listed.write_text("b\nelsewhere\n")
+    text = call("evaluate", *files(), "--subset", "test", "--exclude", listed)[1]
+    assert "1 of the 2 videos to exclude are in the subset" in text
+
+
+def test_results_are_there_although_the_pipe_closes(files, tmp_path):
+    output = tmp_path / "results.json"
+    command = ["launch/evaluate.py", *map(str, files()), "--subset", "test", "--output", str(output)]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait(timeout=120)
+    assert json.loads(output.read_text())["average_mAP"] > 0
+
+
+def test_every_dataset_is_named_by_the_help(call):
+    text = call("evaluate", "--help")[1].split("--dataset NAME", 1)[1]
+    assert all(name in text for name in DATASET_RULES)
+
+
+def test_a_label_that_the_protocol_refuses_is_named_with_its_file(call, files, tmp_path):
     results = found()
     results["a"][0]["label"] = "fly"
     options = files(results)
@@ -253,6 +318,12 @@ def test_a_label_that_the_protocol_refuses_is_named_with_its_file(call, files):
     code, output, error = call("evaluate", *options, "--subset", "test", "--protocol", "activitynet")
     assert (code, error.count("\n"), output) == (2, 1, "")
     assert error.startswith(f"error: {options[-1]}: predictions have 1 labels without an instance")
+    other = tmp_path / "other.json"
+    options[-1].rename(other)
+    code, _, error = call(
+        "evaluate", *files(), "--subset", "test", "--protocol", "activitynet", "--against", other
+    )
+    assert (code, error.startswith(f"error: {other}: predictions have 1 labels")) == (2, True)
 
 
 def test_no_prediction_at_all_scores_zero_everywhere(call, files, tmp_path):
@@ -325,12 +396,15 @@ def official_database(*, with_ambiguous):
     not (OFFICIAL.exists() and PUBLISHED.exists()), reason="the published detections are not here"
 )
 @pytest.mark.parametrize("with_ambiguous", [True, False], ids=["as a label", "in a file"])
+@pytest.mark.parametrize(
+    "dataset", [("--dataset", "thumos14"), ("--subset", "test")], ids=["named", "custom"]
+)
 @pytest.mark.parametrize(("model", "percent"), [("c3d", 18.97008), ("res3d", 22.48662)])
-def test_a_published_map_comes_out_of_the_command(model, percent, with_ambiguous, call, tmp_path):
+def test_a_published_map_comes_out_of_the_command(model, percent, with_ambiguous, dataset, call, tmp_path):
     annotations, output = tmp_path / "annotations.json", tmp_path / "results.json"
     annotations.write_text(json.dumps({"database": official_database(with_ambiguous=with_ambiguous)}))
     predictions = PUBLISHED / f"scnn_{model}_thumos14_nms0.4.json"
-    options = ["--dataset", "thumos14", "--protocol", "thumos14", "--tious", "0.5", "--output", output]
+    options = [*dataset, "--protocol", "thumos14", "--tious", "0.5", "--output", output]
     if not with_ambiguous:
         options += ["--ambiguous", OFFICIAL / "Ambiguous_test.txt"]
     code, text, error = call("evaluate", "--annotations", annotations, "--predictions", predictions, *options)
