@@ -27,6 +27,7 @@ Where that function gives no usable answer, ours is:
 The turns run compiled by numba where it is installed (`pip install 'lofi-sola[fast]'`) and in plain PyTorch otherwise.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -76,12 +77,12 @@ def soft_nms(
         labels: (N,) int64 class index; None: all of one class (the result's labels are 0).
         method: see the module.
         sigma: only for gaussian and bmn_gaussian; greater decays less.
-        tiou_threshold: not for gaussian; overlap at or above it suppresses.
+        tiou_threshold: above 0 and at most 1; not for gaussian; overlap at or above it suppresses.
         tiou_threshold_per_length: only for bmn_gaussian: its threshold is tiou_threshold plus this much for each unit of
             the better segment's length.
         min_score: segments below it are dropped, before and after decay.
         max_detections: keep the best so many over all classes; None keeps all.
-        voting_tiou_threshold: None: no voting.
+        voting_tiou_threshold: above 0 and at most 1; None: no voting.
         implementation: numba (compiled at the first call ever on a machine, seconds; on the CPU, to which it copies
             other tensors), torch (on the tensors' device), or auto: numba where it is installed.
 
@@ -94,6 +95,12 @@ def soft_nms(
         ImportError: implementation numba where numba cannot be imported.
     """
     _check_options(method, sigma=sigma, max_detections=max_detections)
+    _check_thresholds(
+        tiou_threshold=tiou_threshold,
+        tiou_threshold_per_length=tiou_threshold_per_length,
+        min_score=min_score,
+        voting_tiou_threshold=voting_tiou_threshold,
+    )
     _check_values(segments, scores, labels)
     pick = _implementation(implementation)
     precision = torch.float64 if torch.float64 in (segments.dtype, scores.dtype) else torch.float32
@@ -128,11 +135,32 @@ def _check_options(method: str, *, sigma: float, max_detections: int | None) -> 
         )
 
 
+def _check_thresholds(
+    *,
+    tiou_threshold: float,
+    tiou_threshold_per_length: float,
+    min_score: float,
+    voting_tiou_threshold: float | None,
+) -> None:
+    for name, value in (("tiou_threshold", tiou_threshold), ("voting_tiou_threshold", voting_tiou_threshold)):
+        if value is not None and not 0.0 < value <= 1.0:
+            raise ValueError(f"soft_nms: {name} is {value}; it must be above 0 and at most 1.")
+    for name, value in (("tiou_threshold_per_length", tiou_threshold_per_length), ("min_score", min_score)):
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"soft_nms: {name} is {value}; it must be finite and at least 0.")
+
+
 def _check_values(segments: Tensor, scores: Tensor, labels: Tensor | None) -> None:
     count = len(scores)
     if segments.shape != (count, 2) or scores.dim() != 1 or (labels is not None and labels.shape != (count,)):
         shapes = [tuple(each.shape) for each in (segments, scores, labels) if each is not None]
         raise ValueError(f"soft_nms takes segments (N, 2), scores (N,) and labels (N,); got {shapes}.")
+    if labels is not None and (
+        labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
+    ):
+        raise ValueError(
+            f"soft_nms: labels are {labels.dtype}; they must be indices of classes, such as int64."
+        )
     if not count:
         return
     lowest, highest = scores.detach().aminmax()

@@ -177,6 +177,11 @@ def test_voting_takes_the_mean_weighted_by_score_and_overlap_within_the_label() 
         ({"implementation": "cuda"}, "implementation is 'cuda'; allowed: auto, torch, numba"),
         ({"sigma": 0.0}, "sigma is 0.0; it must be greater than 0"),
         ({"max_detections": 0}, "max_detections is 0; it must be at least 1"),
+        ({"tiou_threshold": 5.0}, "soft_nms: tiou_threshold is 5.0; it must be above 0 and at most 1"),
+        ({"voting_tiou_threshold": -1.0}, "voting_tiou_threshold is -1.0; it must be above 0"),
+        ({"min_score": float("nan")}, "min_score is nan; it must be finite and at least 0"),
+        ({"tiou_threshold_per_length": -1.0}, "per_length is -1.0; it must be finite"),
+        ({"labels": torch.tensor([0.0, 1.0])}, "labels are torch.float32; they must be indices of classes"),
         ({"scores": torch.rand(3)}, r"got \[\(2, 2\), \(3,\)\]"),
         (
             {"scores": torch.tensor([0.5, -2.0])},
@@ -303,7 +308,8 @@ def places_of_the_kept(
         return torch.from_numpy(wanted["keep"])
     segments, scores, labels = inputs
     if options["voting_tiou_threshold"]:  # what each of the input's segments would become if it were kept
-        nothing_suppressed = options | {"tiou_threshold": 2.0, "min_score": 0.0, "max_detections": None}
+        nothing_suppressed = options | {"method": "gaussian", "sigma": 1e12}
+        nothing_suppressed |= {"min_score": 0.0, "max_detections": None}
         everything = soft_nms(segments, scores, **nothing_suppressed)
         segments = torch.empty_like(segments).index_copy(0, everything.index, everything.detections.segments)
     rows = np.column_stack([segments, labels, scores])
