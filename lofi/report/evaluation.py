@@ -92,8 +92,15 @@ def error_rows(errors: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             ]
         )
     rows.append(["all of these errors", "", "", f"{100 * found['gain_of_all']:+.2f}"])
-    rows.append(["missed instances", "", _percent_or_dash(errors["sensitivity"]["missed"]), ""])
     return header, rows
+
+
+def missed_sentence(errors: Mapping[str, Any]) -> str:
+    """The share of instances that are not found, over all predictions."""
+    return (
+        f"{_percent_or_dash(errors['sensitivity']['missed'])} of the instances are missed (mean over the tIoUs): nothing "
+        "hits them, or only behind so many false positives that normalised precision is 0.05 or less."
+    )
 
 
 def spoken(name: str) -> str:

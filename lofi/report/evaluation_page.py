@@ -20,6 +20,7 @@ from lofi.report.evaluation import (
     comparison_rows,
     comparison_sentence,
     error_rows,
+    missed_sentence,
     subject,
     warnings,
 )
@@ -82,6 +83,7 @@ def render_evaluation_page(results: Mapping[str, Any], *, figures: Mapping[str, 
         rows=_tiou_rows(results),
         figures={name: Markup(svg) for name, svg in figures.items()},
         errors=error_rows(results["errors"]) if results.get("errors") else None,
+        missed=missed_sentence(results["errors"]) if results.get("errors") else None,
         classes=class_averages(results) if results.get("AP") else [],
         curves=[
             (name, average, Markup(plots.class_curve(curves["recall"], curves["classes"][name])))

@@ -14,6 +14,7 @@ from lofi.report.evaluation import (
     comparison_rows,
     comparison_sentence,
     error_rows,
+    missed_sentence,
     subject,
     warnings,
 )
@@ -50,6 +51,7 @@ def print_evaluation(results: Mapping[str, Any], *, notes: Sequence[str] = ()) -
         _tables(out, [_class_table(results)])
     if results.get("errors"):
         _tables(out, [_error_table(results["errors"])])
+        _line(out, missed_sentence(results["errors"]))
     if results.get("against"):
         _line(out, f"against {results['against']['predictions']}")
         _tables(out, _comparison_tables(results, width=out.width))

@@ -110,7 +110,15 @@ def written(tmp_path):
 
 def test_the_page_holds_the_numbers_and_stands_alone(written, tmp_path):
     page = written(evaluation(["jump", "run"]))
-    for text in ("33.33 %", "31.11 to 35.55", "71.00", "+1.23", "2 of 7 predictions", "video_test_0000270"):
+    for text in (
+        "33.33 %",
+        "31.11 to 35.55",
+        "71.00",
+        "+1.23",
+        "30.0 % of the instances are missed",
+        "2 of 7 predictions",
+        "video_test_0000270",
+    ):
         assert text in page
     assert "3.33 points above other.json" in page
     assert not re.search(r"(src|href)=\"(?!#)|<script|@import|url\((?!#)|http", page)
