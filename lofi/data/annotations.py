@@ -71,7 +71,8 @@ def read_annotations(path: str | Path, *, as_published: bool = False) -> Annotat
         as_published: for evaluation alone, where a score must mean what it means elsewhere: take the segments of public
             files as they are. Nothing is clipped; segments without length, reversed or outside their video, durations
             that are missing (NaN), times written as strings and labels beyond "classes" are kept. What each of them
-            counts for is up to the evaluation's protocol, which also reports how many there are.
+            counts for is up to the evaluation's protocol; results.json has how many segments are without length, reversed
+            or outside their video.
 
     Raises:
         ValueError: the file is missing, is no JSON, or is wrong somewhere: names file, video and key.

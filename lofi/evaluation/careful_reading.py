@@ -23,7 +23,12 @@ def read_predictions_carefully(path: str | Path) -> Predictions:
     content = _read_json(path)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
-        found = f"the keys are {sorted(content)}" if isinstance(content, dict) else f"it is {_short(content)}"
+        if not isinstance(content, dict):
+            found = f"it is {_short(content)}"
+        elif "results" in content:
+            found = f"results is the {type(results).__name__} {_short(results)}"
+        else:
+            found = f"the keys are {sorted(content)}"
         raise ValueError(
             f'{path}: needs the key "results", an object with a list of detections for each video; {_clip(found, 200)}.'
         )
@@ -93,25 +98,28 @@ def _read_json(path: str | Path) -> Any:
         ) from None
     except _RepeatedVideoError as error:
         raise ValueError(
-            f"{path}: results holds the key {str(error)!r} twice; one of the lists would be lost."
+            f"{path}: one object holds the key {str(error)!r} twice; one of the lists would be lost."
         ) from None
     except RecursionError:
         raise ValueError(f"{path}: not a prediction file: its JSON is nested too deeply.") from None
 
 
 class _RepeatedVideoError(Exception):
-    """JSON allows a key twice and keeps the last; here that would lose a video's detections in silence."""
+    """JSON allows a key twice and keeps the last; here that would lose a video's detections, or all, in silence."""
 
 
 def _object_without_repeated_lists(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        lists = Counter(key for key, value in pairs if isinstance(value, list) and _holds_rows(value))
+        lists = Counter(key for key, value in pairs if _is_ours(key, value))
         repeated = [key for key, count in lists.items() if count > 1]
         if repeated:
             raise _RepeatedVideoError(repeated[0])
     return result
 
 
-def _holds_rows(value: list[Any]) -> bool:
-    return all(isinstance(each, dict) for each in value)
+def _is_ours(key: str, value: Any) -> bool:
+    """Whether this may be a video's list of detections, or all of them. Further keys may hold what they like."""
+    if isinstance(value, list):
+        return all(isinstance(each, dict) for each in value)
+    return key == "results" and isinstance(value, dict)

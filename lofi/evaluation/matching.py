@@ -75,14 +75,14 @@ class Matching:
 
     @property
     def hits_NT(self) -> np.ndarray:
-        """(N, T) bool."""
+        """(N, T) bool: whether the prediction hits. Dense, for looking at small data; the measures go by `hit_position`."""
         hits = np.zeros((len(self.rows), len(self.tious)), dtype=bool)
         hits[self.hit_position, self.hit_threshold] = True
         return hits
 
     @property
     def instance_NT(self) -> np.ndarray:
-        """(N, T) int32, row of `GroundTruth` that the prediction hits, or -1."""
+        """(N, T) int32, row of `GroundTruth` that the prediction hits, or -1. Dense, as `hits_NT`."""
         found = np.full((len(self.rows), len(self.tious)), -1, dtype=np.int32)
         found[self.hit_position, self.hit_threshold] = self.hit_instance
         return found

@@ -17,7 +17,8 @@ OpenTAD and ActionFormer return the same mAP, and "default" returns it as well. 
 | equal scores | start, end, name of the video | order of an unstable sort | same | video, then file |
 | equal tIoUs | the latest instance | the last of the file | same | the best-scored prediction |
 
-"default" alone does not depend on the order of the file. Its measure is the official toolkit's, also on ActivityNet's own
+"default" alone does not depend on the order of the file (on that of its "classes" by rounding alone). Recall orders equal
+scores by the same rule as mAP. Default's measure is the official toolkit's, also on ActivityNet's own
 annotations with their 19 duplicates and 3 instances of no length: they count, and are reported. A reversed prediction
 never hits under default and opentad.
 

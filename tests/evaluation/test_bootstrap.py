@@ -129,6 +129,23 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
     assert first.average.low != other.average.low
 
 
+def test_an_interval_stays_where_map_lies() -> None:
+    truth, _ = columns(8, num_videos=9, num_classes=2)
+    # Every instance is found but one, whose video may be drawn or not: plain percentiles shifted would pass 1.
+    perfect = Predictions(
+        videos=truth.videos,
+        labels=truth.classes,
+        video=truth.video[1:],
+        label=truth.label[1:],
+        start=truth.start[1:],
+        end=truth.end[1:],
+        score=np.linspace(1, 0.5, len(truth) - 1),
+    )
+    found = bootstrap_average_map(truth, perfect, tious=TIOUS, seed=3, samples=200)
+    assert (found.average.high, found.per_tiou[0].high) == (1.0, 1.0)
+    assert 0 < found.average.low < found.average.value < 1
+
+
 def test_resamples_without_any_instance_are_drawn_again() -> None:
     truth, predictions = columns(5, num_videos=1, num_classes=2)
     found = bootstrap_average_map(truth, predictions, tious=TIOUS, seed=0, samples=30)

@@ -59,6 +59,16 @@ DIFFERS: dict[tuple[str, str], dict[str, str]] = {
     ("opentad", "opentad"): {"nan_score": REFUSED},
 }
 
+# What our rule gives in those cases at every threshold, by hand, or how far it may lie from theirs.
+OURS = {
+    "duplicate_gt": 3 / 4,
+    "near_duplicate_gt_within_1e-3": 3 / 4,
+    "all_scores_tied": 1.0,
+    "reversed_prediction": 5 / 6,
+    "label_id_collision_actionformer": 1.0,
+}
+AT_MOST = {"anet13_mixed_s103": 1e-3, "thumos14_ties1dec_s102": 0.01}
+
 # The protocols that sort as their references do are equal to them on the CPU that made the stored results; another CPU's
 # sort may order equal scores otherwise. How far an order can move a value.
 TIED = {"thumos14_ties1dec_s102": 0.01, "all_scores_tied": 0.5}
@@ -83,7 +93,12 @@ def check(case: str, protocol: str, reference: str) -> None:
     out = evaluate()
     values = np.array(list(stored["mAP"].values()))
     if case in DIFFERS[protocol, reference]:
-        assert np.abs(out.map_T - values).max() > 1e-9, "no difference any more: take it out of the table"
+        apart = np.abs(out.map_T - values).max()
+        assert apart > 1e-9, "no difference any more: take it out of the table"
+        if case in OURS:
+            np.testing.assert_allclose(out.map_T, OURS[case], rtol=0, atol=1e-12)
+        else:
+            assert apart <= AT_MOST[case]
         return
     if case in TIED:
         np.testing.assert_allclose(out.map_T, values, rtol=0, atol=TIED[case])

@@ -58,6 +58,8 @@ def rows_of(row: str, *, more: str = "") -> str:
         ('{"results": {"v": 3}}', r"results\['v'\] is 3; it must be a list"),
         ('{"results": {"v": null}}', r"results\['v'\] is None; it must be a list"),
         ('{"results": {"v": [], "w": [], "v": []}}', "holds the key 'v' twice"),
+        ('{"results": {"v": []}, "results": {"w": []}}', "holds the key 'results' twice"),
+        ('{"results": [1, 2]}', r"results is the list \[1, 2\]"),
         (rows_of(ROW, more=", 7"), r"results\['v'\]\[1\] is 7; it must be an object"),
         ('{"results": {"v": [{"label": "a", "score": 1}]}}', r'\[0\]: the key "segment" is missing'),
         (rows_of('"segment": [1, 2], "score": 1'), r'\[0\]: the key "label" is missing'),
