@@ -162,8 +162,8 @@ class Predictions:
             )
         return result
 
-    def select(self, rows: np.ndarray) -> "Predictions":
-        """Some of the predictions: an index or mask of rows."""
+    def select(self, rows: np.ndarray | slice) -> "Predictions":
+        """Some of the predictions: an index, mask or slice of rows."""
         return Predictions(
             videos=self.videos,
             labels=self.labels,

@@ -9,7 +9,7 @@ on) and anet13_val_100 (472,800 predictions, 4,728 videos, 200 classes, 10 thres
 ground truth, of the shape of the file that the others were timed on). Where the shared files are missing, both are made,
 ground truth included. Every measurement is a fresh process on one core: annotations and predictions are read from JSON,
 then evaluated; importing is shown apart. "beyond" is the most memory that is held beyond the columns, counted by
-tracemalloc in further processes, as a multiple of the columns' size: by mAP alone, by all that launch/evaluate.py computes,
+tracemalloc in further processes (modules that numpy imports late not counted), as a multiple of the columns' size: by mAP alone, by all that launch/evaluate.py computes,
 and by that with --errors. The load average tells how idle the machine was; CPU
 seconds suffer least from it.
 """
@@ -176,6 +176,9 @@ def measure(what: str, *, folder: Path, case: Case) -> dict[str, Any]:
     beyond = 0
     if what.startswith("memory"):
         scoring = Scoring(tious=case.tious, errors=what == "memory errors")
+        score_tables(
+            truth, predictions.select(slice(9)), scoring=scoring
+        )  # numpy imports some of itself late
         tracemalloc.start()
         if what == "memory map":
             mean_average_precision(truth, predictions, tious=case.tious)

@@ -282,6 +282,20 @@ def test_a_list_of_stretches_for_other_videos_is_refused_and_none_is_noted(call,
     assert "no ambiguous stretch is known" not in call("evaluate", *options, "--ambiguous", listed)[1]
 
 
+def test_a_label_that_may_be_no_class_is_noted(call, files):
+    doubtful = {"segment": [5, 6], "label": "Ambiguous"}
+    database = {
+        **ANNOTATIONS,
+        "a": {**ANNOTATIONS["a"], "annotations": [doubtful, *ANNOTATIONS["a"]["annotations"]]},
+    }
+    options = (*files(database=database), "--subset", "test")
+    assert "Ambiguous is scored as a class" in call("evaluate", *options)[1]
+    for others in (("--protocol", "thumos14"), ("--dataset", "thumos14")):
+        text = call("evaluate", *options, *others)[1]
+        assert "instances of 2 classes" in text
+        assert "Ambiguous is scored" not in text
+
+
 def test_videos_to_exclude_that_are_not_there_are_counted(call, files, tmp_path):
     listed = tmp_path / "excluded.txt"
     listed.write_text("b\nelsewhere\n")
