@@ -47,6 +47,11 @@ class StepPrediction:
     curve: dict[str, Any] | None = None
     """Live bytes over the step (`timeline.Curve`); None under ZeRO, where formulas took part."""
 
+    @property
+    def needed_bytes(self) -> int:
+        """What must fit: all that the process takes on a GPU; on a CPU the live tensors."""
+        return self.peak_bytes if self.gpu is None else self.gpu.device
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
@@ -81,8 +86,8 @@ class Prediction:
 
     @property
     def needed_bytes(self) -> int:
-        """What must fit: all that the process takes on a GPU; on a CPU the live tensors."""
-        return max(step.peak_bytes if step.gpu is None else step.gpu.device for step in self.steps)
+        """What must fit, at the fidelity that needs most."""
+        return max(step.needed_bytes for step in self.steps)
 
 
 def predict_step(

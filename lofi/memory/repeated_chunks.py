@@ -4,7 +4,8 @@ Every full chunk makes the same tensors. In the forward pass what is alive befor
 (by its features), so that the last full chunk, which runs, reaches the highest. In the backward pass the last chunk is
 recomputed first; the first of all makes the weights' gradients, the second adds to them, and what is alive only falls from
 there on. So a step of any number of chunks has the peak of the step in which the chunks between leave their features and
-nothing else, which is what a stand-in does. Tests compare both, to the byte.
+nothing else, which is what a stand-in does. Chunks with gradient and chunks without are told apart, and of either kind the
+first and the last three run. Tests compare both, to the byte.
 """
 
 import math
@@ -25,18 +26,21 @@ def num_chunks(num_snippets: int, *, chunk_size: int) -> int:
 
 
 @contextmanager
-def stand_in_for_repeated_chunks(encoder: nn.Module, *, chunks: int, recomputes: bool) -> Iterator[None]:
+def stand_in_for_repeated_chunks(
+    encoder: nn.Module, *, chunks: int, drawn: int, recomputes: bool
+) -> Iterator[None]:
     """Inside, one step's calls of the encoder, one per chunk and again when it is recomputed, run as said above.
 
-    Where only some chunks carry gradient (the sampled path), those always run.
+    Chunks that carry gradient and are not recomputed always run: what they leave behind is kept.
 
     Args:
         encoder: called once per chunk in the forward pass, in order, and in the opposite order in the backward pass.
         chunks: how many.
-        recomputes: whether the backward pass recomputes every chunk.
+        drawn: how many of them carry gradient; they come first (`fake` draws so).
+        recomputes: whether the backward pass recomputes those.
     """
     run = encoder.forward
-    standing_in = _StandIn(run, chunks=chunks, recomputes=recomputes)
+    standing_in = _StandIn(run, chunks=chunks, drawn=drawn, recomputes=recomputes)
     encoder.forward = standing_in
     try:
         yield
@@ -45,9 +49,10 @@ def stand_in_for_repeated_chunks(encoder: nn.Module, *, chunks: int, recomputes:
 
 
 class _StandIn:
-    def __init__(self, run: Any, *, chunks: int, recomputes: bool) -> None:
+    def __init__(self, run: Any, *, chunks: int, drawn: int, recomputes: bool) -> None:
         self._run = run
         self._chunks = chunks
+        self._drawn = drawn
         self._recomputes = recomputes
         self._calls = 0
         self._recomputed = 0
@@ -60,12 +65,13 @@ class _StandIn:
             if not self._recomputes:
                 return self._run(frames, **options)
             self._recomputed += 1
-            chunk = self._chunks - self._recomputed
+            chunk = self._drawn - self._recomputed
             return self._run(frames, **options) if chunk in self._kept else self._features(len(frames))
         chunk, self._calls = self._calls, self._calls + 1
-        is_repeated = FIRST <= chunk < self._chunks - LAST
-        is_drawn = torch.is_grad_enabled() and not self._recomputes
-        if not is_repeated or is_drawn:
+        first, end = (0, self._drawn) if chunk < self._drawn else (self._drawn, self._chunks)
+        is_repeated = first + FIRST <= chunk < end - LAST
+        is_kept = torch.is_grad_enabled() and not self._recomputes
+        if not is_repeated or is_kept:
             self._kept.add(chunk)
             features: Tensor = self._run(frames, **options)
             self._width_and_dtype = (features.shape[1], features.dtype)

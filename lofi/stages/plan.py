@@ -1,6 +1,6 @@
 """Plan: recipe -> predicted peak bytes of a step, without data, without weights and without a GPU."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lofi.config.recipe import Recipe
+from lofi.config.recipe import Choice, Recipe
 from lofi.engine import deepspeed_engine
 from lofi.engine.optimizers import build_optimizer
 from lofi.engine.precision import check_precision, resolve_precision
@@ -23,7 +23,7 @@ from lofi.memory.fake import fake_tensors
 from lofi.memory.gpu_terms import read_gpu_terms
 from lofi.memory.made_up_batch import made_up_batch
 from lofi.memory.planned_step import count_step, make_optimizer_states
-from lofi.memory.prediction import Prediction, predict_step, prediction_row
+from lofi.memory.prediction import Prediction, StepPrediction, predict_step, prediction_row
 from lofi.memory.repeated_chunks import num_chunks, stand_in_for_repeated_chunks
 from lofi.memory.zero_states import Zero, read_zero
 from lofi.progress import say, track
@@ -60,18 +60,25 @@ class PlanOptions:
             raise ValueError(f"world_size is {self.world_size}; it must be at least 1.")
 
 
-def predict_peak(recipe: Recipe, *, options: PlanOptions | None = None) -> Prediction:
+def predict_peak(
+    recipe: Recipe,
+    *,
+    options: PlanOptions | None = None,
+    steps: MutableMapping[Fidelity, StepPrediction] | None = None,
+) -> Prediction:
     """Run a step of the recipe at each of its fidelities on fake tensors, and say what it holds at its peak.
 
     Args:
         recipe: of a training; neither its data nor its weights need exist.
         options: device, ranks, and what to assume.
+        steps: predicted already, of recipes that differ from this one in their fidelity alone; steps run now are added.
 
     Raises:
         ValueError: what the run itself would refuse: a fidelity that the encoder cannot take, a batch that the ranks cannot
             share, a precision that trains wrongly.
     """
     options = options or PlanOptions()
+    steps = {} if steps is None else steps
     shape = input_shape(recipe, assumed=options.assumed)
     zero = read_zero(recipe.deepspeed, world_size=options.world_size)
     batch_size = _batch_size_of_rank(recipe, options.world_size)
@@ -94,16 +101,18 @@ def predict_peak(recipe: Recipe, *, options: PlanOptions | None = None) -> Predi
         optimizer = build_optimizer(module, recipe.optimizer_config)
         if options.device == "cuda":
             step_all_weights_in_one_call(optimizer)
-        make_optimizer_states(optimizer)
         trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-        steps = []
-        for fidelity in dict.fromkeys(shape.schedule.fidelities):
+        fidelities = tuple(dict.fromkeys(shape.schedule.fidelities))
+        missing = [fidelity for fidelity in fidelities if fidelity not in steps]
+        if missing:
+            make_optimizer_states(optimizer)
+        for fidelity in missing:
             count = _count(
                 recipe, module, optimizer=optimizer, fidelity=fidelity, shape=shape, batch_size=batch_size,
                 precision=precision, device=options.device,
             )  # fmt: skip
-            steps.append(
-                predict_step(count, fidelity=str(fidelity), zero=zero, trained_elements=trained, gpu=terms)
+            steps[fidelity] = predict_step(
+                count, fidelity=str(fidelity), zero=zero, trained_elements=trained, gpu=terms
             )
     return Prediction(
         recipe=Path(recipe.output).name,
@@ -113,7 +122,7 @@ def predict_peak(recipe: Recipe, *, options: PlanOptions | None = None) -> Predi
         world_size=options.world_size,
         zero_stage=zero.stage,
         batch_size=batch_size,
-        steps=tuple(steps),
+        steps=tuple(steps[fidelity] for fidelity in fidelities),
         assumptions=shape.assumptions,
         deepspeed_estimate_bytes=_deepspeed_estimate(module, zero, trained=trained),
         is_calibrated=terms is not None and terms.calibrated,
@@ -169,10 +178,13 @@ def _count(
     standing_in: AbstractContextManager[None] = nullcontext()
     chunk_size = getattr(recipe.gradient.config, "chunk_size", None)
     if recipe.encoder is not None and chunk_size is not None:
+        chunks = num_chunks(batch_size * fidelity.num_snippets, chunk_size=chunk_size)
         standing_in = stand_in_for_repeated_chunks(
             module.get_submodule("encoder"),
-            chunks=num_chunks(batch_size * fidelity.num_snippets, chunk_size=chunk_size),
-            recomputes=recipe.gradient.name == "chunked",
+            chunks=chunks,
+            drawn=_num_drawn(recipe.gradient, chunks),
+            recomputes=recipe.gradient.name == "chunked"
+            or getattr(recipe.gradient.config, "recompute", False),
         )
     with rules, standing_in:
         return count_step(
@@ -184,6 +196,13 @@ def _count(
             reduces_in_bucket=deepspeed_engine.zero_stage(recipe.deepspeed) == 0,
             accumulates=recipe.deepspeed.get("gradient_accumulation_steps", 1) > 1,
         )
+
+
+def _num_drawn(gradient: Choice, chunks: int) -> int:
+    """Chunks that carry gradient to the encoder."""
+    if gradient.name == "sampled":
+        return max(1, round(gradient.config.share * chunks))
+    return chunks if gradient.name == "chunked" else 0
 
 
 def _batch_size_of_rank(recipe: Recipe, world_size: int) -> int:

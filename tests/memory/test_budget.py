@@ -5,7 +5,8 @@ from tiny_runs import recipe_file, tiny_overrides
 
 from lofi.config.load import load_recipe
 from lofi.memory.budget import parse_bytes
-from lofi.stages.budget import BudgetSolver, apply_budget, best_way, solve_budget
+from lofi.stages.budget import apply_budget, best_way, solve_budget
+from lofi.stages.budget_ways import BudgetSolver
 from lofi.stages.plan import PlanOptions, predict_peak
 
 GIB = 2**30
@@ -16,20 +17,23 @@ def tiny(benchmark, tmp_path):
     """A function: overrides more -> the tiny chunked recipe."""
 
     def load(*more, name="chunked_tiny_actionformer"):
-        return load_recipe(recipe_file(name), [*tiny_overrides(name, benchmark, tmp_path), *more])
+        return load_recipe(
+            recipe_file(name), [*tiny_overrides(name, benchmark, tmp_path), "fidelity.num_snippets=5", *more]
+        )
 
     return load
 
 
 @pytest.fixture(scope="module")
 def large():
-    """A recipe that does not fit a small card: the tiny encoder at 16 x 16 x 640 x 640, batch 4, no data on the disk.
+    """A recipe that does not fit a small card: the tiny encoder at 5 x 16 x 1024 x 1024, batch 2, no data on the disk.
 
-    One solver for all budgets, so that no prediction is made twice.
+    Large sides and few snippets, since a prediction takes time per operation, not per byte. One solver for all budgets,
+    so that no prediction is made twice.
     """
     overrides = [
         "data.annotations=none.json", "data.videos=none", "data.frame_cache=null", "train.precision=bf16",
-        "fidelity.num_snippets=16", "fidelity.frames=16", "fidelity.height=640", "fidelity.width=640", "train.batch_size=4",
+        "fidelity.num_snippets=5", "fidelity.frames=16", "fidelity.height=1024", "fidelity.width=1024", "train.batch_size=2", "head.levels=2",
     ]  # fmt: skip
     recipe = load_recipe(recipe_file("sampled_tiny_actionformer"), overrides)
     return overrides, BudgetSolver(recipe), {}
@@ -38,9 +42,8 @@ def large():
 @pytest.mark.parametrize("gib", [2, 4, 8, 11, 16, 24, 80])
 def test_every_proposal_fits_by_a_prediction_of_its_own(gib, large):
     overrides, solver, verified = large
-    ways = solver.ways(gib * GIB)
+    ways = list(solver.ways(gib * GIB))
     assert ways
-    assert [way.flops_per_window for way in ways] == sorted(way.flops_per_window for way in ways)
     for way in ways:
         pasted = load_recipe(recipe_file("sampled_tiny_actionformer"), [*overrides, *way.overrides])
         assert pasted == way.recipe
@@ -51,22 +54,37 @@ def test_every_proposal_fits_by_a_prediction_of_its_own(gib, large):
 
 def test_more_memory_never_leads_to_less_fidelity_or_a_smaller_batch(large):
     _, solver, _ = large
-    best = [best_way(solver.ways(gib * GIB)) for gib in (2, 8, 80)]
+    best = [best_way(list(solver.ways(gib * GIB))) for gib in (2, 8, 80)]
     batches = [way.recipe.train.batch_size for way in best]
     assert batches == sorted(batches)
     assert best[-1].reduction == "none"
 
 
-def test_what_fits_whole_is_trained_jointly(tiny):
-    assert best_way(solve_budget(tiny(), budget="80GiB")).recipe.gradient.name == "joint"
+def test_what_fits_whole_is_trained_jointly_and_ways_are_ordered_by_cost(tiny):
+    ways = solve_budget(tiny(), budget="80GiB")
+    assert best_way(ways).recipe.gradient.name == "joint"
+    assert [way.flops_per_window for way in ways] == sorted(way.flops_per_window for way in ways)
+    assert len(ways) == 6
 
 
 def test_a_budget_in_which_nothing_fits_says_what_is_needed(tiny, monkeypatch):
-    monkeypatch.setattr("lofi.stages.budget.REDUCTIONS", ("time",))
+    monkeypatch.setattr("lofi.stages.budget_ways.REDUCTIONS", ("time",))
     with pytest.raises(
         ValueError, match=r"memory.budget is 1 MiB, in which no gradient path fits.*the least is \d"
     ):
         solve_budget(tiny(), budget="1 MiB")
+
+
+def test_the_search_for_the_best_alone_ends_with_it(tiny, monkeypatch):
+    """The tiny recipe fits whole, by the first path that is tried."""
+    steps = []
+    monkeypatch.setattr(
+        "lofi.stages.budget_ways.predict_peak",
+        lambda recipe, **options: steps.append(recipe.gradient.name) or predict_peak(recipe, **options),
+    )
+    (way,) = solve_budget(tiny(), budget="80GiB", until_best=True)
+    assert way.recipe.train.batch_size == 2
+    assert set(steps) == {"joint"}
 
 
 def test_train_takes_the_best_way_and_says_it(tiny, capsys):
