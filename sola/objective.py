@@ -100,19 +100,25 @@ class SimilarityMatching(nn.Module):
         mask = batch.mask.to(features_BLD.device)
         change_BLD = self.adapter.change(features_BLD, mask=mask)
         gathered_BND = self._gather(features_BLD + change_BLD)
-        normalized_BND = nn.functional.normalize(gathered_BND, dim=-1)
-        projected_BND = self.predictor(normalized_BND)
-        predicted = predicted_similarity(normalized_BND, projected_BND)
-        target = target_similarity(self._distance(batch).to(predicted), coefficient=self.coefficient)
-        loss = matching_loss(predicted, target)
-        if self.symmetric:
-            exchanged = predicted_similarity(projected_BND, normalized_BND)
-            loss = (loss + matching_loss(exchanged, target)) / 2
+        # In bfloat16 similarities near 1 are 0.004 apart, and on CUDA autocast refuses binary_cross_entropy.
+        with torch.autocast(gathered_BND.device.type, enabled=False):
+            loss = self._matching(gathered_BND.float(), self._distance(batch).to(gathered_BND.device))
         change = change_BLD.detach().norm(dim=-1).mean() / features_BLD.norm(dim=-1).mean()
         return StepLosses(
             total=loss,
             parts={"alpha": self.adapter.alpha.detach().clone().squeeze(), "relative_change": change},
         )
+
+    def _matching(self, gathered: Tensor, distance: Tensor) -> Tensor:
+        """gathered (B, N, D) float32; distance as `_distance` gives it -> the loss, a scalar."""
+        normalized_BND = nn.functional.normalize(gathered, dim=-1)
+        projected_BND = self.predictor(normalized_BND)
+        target = target_similarity(distance, coefficient=self.coefficient)
+        loss = matching_loss(predicted_similarity(normalized_BND, projected_BND), target)
+        if self.symmetric:
+            exchanged = predicted_similarity(projected_BND, normalized_BND)
+            loss = (loss + matching_loss(exchanged, target)) / 2
+        return loss
 
     def _gather(self, features: Tensor) -> Tensor:
         """(B, L, D) -> the compared positions, (B, N, D)."""

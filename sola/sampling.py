@@ -74,11 +74,13 @@ class RandomStretches(Dataset[WindowSample]):
         stretch = 1.0 + self._stride_jitter * generator.uniform(-1, 1)
         stretch = min(stretch, (num_rows - 1) / max(self._num_snippets - 1, 1))
         if self._stride_jitter:
-            first = generator.uniform(0, num_rows - 1 - stretch * (self._num_snippets - 1))
+            # At the greatest stretch there is one place; rounding may put the bound a hair below 0.
+            last_first = max(0.0, num_rows - 1 - stretch * (self._num_snippets - 1))
+            first = generator.uniform(0, last_first)
         else:
             first = float(generator.integers(0, num_rows - self._num_snippets + 1))
-        positions = first + stretch * np.arange(self._num_snippets)
-        begin, end = int(np.floor(positions[0])), min(int(np.ceil(positions[-1])) + 1, num_rows)
+        positions = np.clip(first + stretch * np.arange(self._num_snippets), 0, num_rows - 1)
+        begin, end = int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
         rows = read_feature(self._directory, video.video, rows=(begin, end))
         manifest = self._directory.manifest
         stride_sec = manifest.snippet_stride_sec or video.video_duration_sec / num_rows

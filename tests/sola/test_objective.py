@@ -72,6 +72,30 @@ def test_the_symmetric_loss_also_moves_the_side_that_stays():
 
 
 @pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_under_autocast_the_loss_stays_that_of_float32(device, symmetric):
+    module = objective(replace(CONFIG, symmetric=symmetric)).to(device)
+    expected = float(module(batch()).total.detach())  # the adapter is the identity, whatever its precision
+    with torch.autocast(device, torch.bfloat16):
+        loss = module(batch()).total
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"window": 7}, r"objective\.window is 7, but 4 positions 2 apart after a margin of 1 need 8"),
@@ -135,6 +159,17 @@ def test_a_jittered_stride_interpolates_and_stays_inside_the_video(directory):
             strides.add(round(float(steps.mean()), 3))
     assert min(strides) < 0.8
     assert max(strides) > 1.2
+
+
+def test_the_greatest_stretch_ends_on_the_last_row_however_it_rounds(directory):
+    write_feature(directory, "v", np.arange(26, dtype=np.float32)[:, None].repeat(5, axis=1))
+    data = RandomStretches(whole_videos("v"), directory, num_snippets=23, stride_jitter=0.25)
+    ends = []
+    for epoch in range(300):
+        rows = data[SampleKey(index=0, fidelity=FIDELITY, epoch=epoch)].features[:, 0]
+        assert rows.min() >= 0
+        ends.append(float(rows[-1]))
+    assert max(ends) == pytest.approx(25)
 
 
 def test_short_videos_are_left_out_and_said(directory, capsys):
