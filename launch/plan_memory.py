@@ -38,7 +38,7 @@ def main() -> int:
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
     from lofi.stages.budget import run_budget
-    from lofi.stages.plan import PlanOptions, run_plan
+    from lofi.stages.plan import PlanOptions, run_plan, training_files
     from lofi.stages.profile import load_recipes
     from lofi.stages.synthetic_input import Assumed
     from sola import PARTS as SOLA
@@ -53,7 +53,7 @@ def main() -> int:
                 num_snippets=arguments.snippets,
             ),
         )
-        recipes = load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA))
+        recipes = load_recipes(training_files(files), overrides, parts=OWN_PARTS.joined(SOLA))
         if arguments.budget is None:
             run_plan(recipes, options=options, output=arguments.json)
         else:

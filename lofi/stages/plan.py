@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from lofi.config.load import is_extraction_recipe
 from lofi.config.recipe import Choice, Recipe
 from lofi.engine import deepspeed_engine
 from lofi.engine.optimizers import build_optimizer
@@ -147,6 +148,19 @@ def run_plan(
         write_json(output, rows)
         say(f"written: {output}")
     return rows
+
+
+def training_files(files: Sequence[str]) -> list[str]:
+    """The recipes that train; a line for each of the others. Raises ValueError where none does."""
+    training = [file for file in files if not is_extraction_recipe(file)]
+    for file in files:
+        if file not in training:
+            say(f"{file}: left out, since it has no objective: nothing trains, so there is no step to plan")
+    if not training:
+        raise ValueError(
+            f"{', '.join(files)}: no objective, so nothing trains and there is no step to plan; name a training recipe."
+        )
+    return training
 
 
 def _count(

@@ -43,3 +43,14 @@ def test_what_cannot_be_planned_is_refused_in_one_line(call, arguments, more, ex
     code, _, error = call("plan_memory", *arguments, *more)
     assert (code, error.count("\n")) == (2, 1)
     assert expected in error
+
+
+def test_recipes_that_do_not_train_are_left_out_with_a_line(call, arguments, tmp_path):
+    extraction = recipe_file("extract_tiny")
+    code, output, _ = call("plan_memory", extraction, *arguments, "--json", tmp_path / "plan.json")
+    assert code == 0
+    assert "extract_tiny.yaml: left out, since it has no objective" in output
+    assert len(json.loads((tmp_path / "plan.json").read_text())) == 1
+    code, _, error = call("plan_memory", extraction)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "nothing trains and there is no step to plan" in error

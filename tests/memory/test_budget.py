@@ -18,7 +18,8 @@ def tiny(benchmark, tmp_path):
 
     def load(*more, name="chunked_tiny_actionformer"):
         return load_recipe(
-            recipe_file(name), [*tiny_overrides(name, benchmark, tmp_path), "fidelity.num_snippets=5", *more]
+            recipe_file(name),
+            [*tiny_overrides(name, benchmark, tmp_path), "fidelity.num_snippets=4", "head.levels=1", *more],
         )
 
     return load
@@ -26,14 +27,14 @@ def tiny(benchmark, tmp_path):
 
 @pytest.fixture(scope="module")
 def large():
-    """A recipe that does not fit a small card: the tiny encoder at 5 x 16 x 1024 x 1024, batch 2, no data on the disk.
+    """A recipe that does not fit a small card: the tiny encoder at 5 x 16 x 900 x 900, batch 2, no data on the disk.
 
     Large sides and few snippets, since a prediction takes time per operation, not per byte. One solver for all budgets,
     so that no prediction is made twice.
     """
     overrides = [
         "data.annotations=none.json", "data.videos=none", "data.frame_cache=null", "train.precision=bf16",
-        "fidelity.num_snippets=5", "fidelity.frames=16", "fidelity.height=1024", "fidelity.width=1024", "train.batch_size=2", "head.levels=2",
+        "fidelity.num_snippets=5", "fidelity.frames=16", "fidelity.height=900", "fidelity.width=900", "train.batch_size=2", "head.levels=1",
     ]  # fmt: skip
     recipe = load_recipe(recipe_file("sampled_tiny_actionformer"), overrides)
     return overrides, BudgetSolver(recipe), {}

@@ -103,6 +103,22 @@ def test_repeated_chunks_do_not_run(recipe, monkeypatch):
     assert len(calls) == 2 * 4  # of 16 chunks the first and the last three, each once more to recompute it
 
 
+def test_of_128_snippets_r2plus1d34_replays_four_chunks(monkeypatch):
+    """What a prediction costs does not grow with the window: of 32 chunks the first and the last three run, twice each."""
+    from lofi.encoders.r2plus1d import R2plus1d
+
+    calls = []
+    forward = R2plus1d.forward
+    monkeypatch.setattr(
+        R2plus1d,
+        "forward",
+        lambda self, frames, **options: calls.append(len(frames)) or forward(self, frames, **options),
+    )
+    overrides = ["fidelity.num_snippets=128", "gradient.chunk_size=4", "train.batch_size=1"]
+    predict_peak(load_recipe(recipe_file("../activitynet13/chunked_r2plus1d34_actionformer"), overrides))
+    assert calls == [4] * 8
+
+
 def test_on_a_gpu_only_one_chunk_of_frames_lies_on_the_device(recipe):
     tiny = recipe("chunked_tiny_actionformer", gradient__chunk_size=3)
     on_cpu = predict_peak(tiny, options=PlanOptions(device="cpu")).worst.bytes["inputs"]
