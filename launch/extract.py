@@ -5,7 +5,7 @@ stopped; other settings need another output. By default a video gives fidelity.n
 or extraction.stride_frames at grid.frame_rate, one row each stride, and snippets may overlap.
 
 A video that cannot be decoded ends the extraction by name; with data.on_decode_error=skip it is listed at the end and in
-failures.json. Either way the exit code is 1: not every video has features.
+failures.json, also of features that are adapted from those. Either way the exit code is 1: not every video has features.
 
     python launch/extract.py configs/synthetic/extract_tiny.yaml encoder.weights=runs/tac_tiny output=runs/features_tac
     python launch/extract.py configs/synthetic/extract_tiny.yaml grid.frame_rate=16 extraction.stride_frames=4 output=runs/dense
@@ -49,14 +49,15 @@ def main() -> None:
             applied = apply_adapter(
                 features=arguments.features, run=arguments.adapter, output=arguments.output
             )
-            say(f"feature directory: {applied.path}, {applied.num_videos} videos")
-            return 0
-        recipe = load_extraction_recipe(arguments.recipe, arguments.overrides)
-        extracted = run_extraction(recipe)
-        for video, reason in sorted(extracted.failures.items()):
+            path, num_videos, failures = applied.path, applied.num_videos, applied.failures
+        else:
+            recipe = load_extraction_recipe(arguments.recipe, arguments.overrides)
+            extracted = run_extraction(recipe)
+            path, num_videos, failures = extracted.path, extracted.num_videos, extracted.failures
+        for video, reason in sorted(failures.items()):
             say(f"skipped: {video}: {reason}")
-        say(f"feature directory: {extracted.path}, {extracted.num_videos} videos")
-        return 1 if extracted.failures else 0
+        say(f"feature directory: {path}, {num_videos} videos")
+        return 1 if failures else 0
 
     end_process(run_command(extract, file=arguments.recipe))
 

@@ -5,10 +5,12 @@ adapter is exactly the identity (published code, network.py: kernels 5, 1, 1, hi
 Snippets outside their video are zero in front of every convolution, as they are at the ends of a whole sequence.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -57,6 +59,7 @@ class SolaAdapter(nn.Module):
         super().__init__()
         widths = [feature_width, hidden_width, hidden_width, feature_width]
         self.feature_width = feature_width
+        self.dilations = list(dilations)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(
                 widths[index],
@@ -87,7 +90,7 @@ class SolaAdapter(nn.Module):
 
 
 def build_adapter(config: SolaAdapterConfig, *, feature_width: int, with_weights: bool = True) -> SolaAdapter:
-    """The adapter of a recipe. Raises ValueError where its weights are of another width or cannot be read."""
+    """The adapter of a recipe. Raises ValueError where its weights are of another form or cannot be read."""
     adapter = SolaAdapter(
         feature_width,
         hidden_width=config.hidden_width,
@@ -113,12 +116,23 @@ def load_adapter(adapter: SolaAdapter, run: str) -> None:
         raise ValueError(f"{weights} holds no adapter; name a run of objective similarity_matching.")
     wanted = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
     there = {name: tuple(value.shape) for name, value in state.items()}
-    if there != wanted:
-        width = there.get("convolutions.0.weight", (0, 0))[1]
+    width = (*there.get("convolutions.0.weight", ()), 0, 0)[1]
+    if width not in (0, adapter.feature_width):
         raise ValueError(
-            f"{weights} holds an adapter for features of width {width} with other shapes ({_differing(there, wanted)}); "
-            f"the features here have width {adapter.feature_width}. Set adapter.hidden_width, adapter.kernels and the "
-            "features as in that run."
+            f"{weights} holds an adapter for features of width {width}; the features here have width "
+            f"{adapter.feature_width}. Take the features that it was trained on, or train an adapter on these."
+        )
+    if there != wanted:
+        raise ValueError(
+            f"{weights} holds an adapter of other shapes ({_differing(there, wanted)}). Set adapter.hidden_width and "
+            "adapter.kernels as in that run."
+        )
+    dilations = adapter.dilations
+    trained_with = _trained_dilations(weights)
+    if trained_with not in (None, dilations):
+        raise ValueError(
+            f"adapter.dilations is {dilations}, but the adapter of {weights} was trained with {trained_with}; set them as "
+            "in that run."
         )
     adapter.load_state_dict(state)
     say(f"adapter: {len(state)} tensors from {weights}")
@@ -132,6 +146,14 @@ def _checkpoints(run: str) -> Path:
             "similarity_matching."
         )
     return folder
+
+
+def _trained_dilations(weights: Path) -> list[int] | None:
+    """As the file's header says, since no shape does; None where it says nothing of them."""
+    with safe_open(weights, framework="pt") as file:
+        recipe = json.loads((file.metadata() or {}).get("recipe", "{}"))
+    dilations: list[int] | None = recipe.get("adapter", {}).get("dilations")
+    return dilations
 
 
 def _differing(there: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> str:

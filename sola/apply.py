@@ -35,6 +35,8 @@ class Applied:
     path: Path
     num_videos: int
     """Whole feature files in the directory."""
+    failures: dict[str, str]
+    """Video -> reason, of those that had no features to adapt since making them failed."""
 
 
 def apply_adapter(*, features: str | Path, run: str | Path, output: str | Path) -> Applied:
@@ -71,7 +73,11 @@ def apply_adapter(*, features: str | Path, run: str | Path, output: str | Path) 
     num_whole = len(parent.existing_videos()) - len(videos)
     if num_whole and ranks.rank == 0:
         say(f"{num_whole} videos were whole already")
-    return Applied(path=directory.path, num_videos=len(directory.existing_videos()))
+    return Applied(
+        path=directory.path,
+        num_videos=len(directory.existing_videos()),
+        failures=failed_videos(directory),
+    )
 
 
 def _adapter_config(run: str | Path) -> SolaAdapterConfig:

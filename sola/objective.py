@@ -15,6 +15,9 @@ from lofi.batches import WindowBatch
 from lofi.protocols import StepLosses
 from sola.similarity import matching_loss, predicted_similarity, step_distance, target_similarity
 
+PUBLISHED_VIDEOS = 3770
+"""Training videos of the published linear evaluation, a tenth of HACS."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityMatchingConfig:
@@ -43,17 +46,31 @@ class SimilarityMatchingConfig:
     linear_evaluation_every_epochs: int | None = None
     """Look at the adapted features by linear evaluation every so many epochs, on data.validation_subset; null for never.
     It needs annotations, which training does not."""
+    linear_evaluation_videos: int = PUBLISHED_VIDEOS
+    """Linear evaluation takes so many videos of each subset at most, drawn by the seed; their features lie in memory, 4
+    bytes a number, on one rank."""
     weights: Literal["newest", "best"] = "newest"
-    """Which checkpoint the run hands on; best is the one with the greatest linear accuracy."""
+    """Which checkpoint the run hands on; best is the one with the greatest balanced linear accuracy."""
 
     def __post_init__(self) -> None:
-        for name in ("window", "step", "predictor_width", "linear_evaluation_every_epochs"):
+        for name in (
+            "window",
+            "step",
+            "predictor_width",
+            "linear_evaluation_every_epochs",
+            "linear_evaluation_videos",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"objective.{name} is {value}; it must be at least 1.")
         if self.weights == "best" and self.linear_evaluation_every_epochs is None:
             raise ValueError(
                 "objective.weights: best has no effect without objective.linear_evaluation_every_epochs, which finds it."
+            )
+        if self.linear_evaluation_every_epochs is None and self.linear_evaluation_videos != PUBLISHED_VIDEOS:
+            raise ValueError(
+                "objective.linear_evaluation_videos has no effect without objective.linear_evaluation_every_epochs; "
+                "remove it."
             )
         if self.positions < 2:
             raise ValueError(f"objective.positions is {self.positions}; at least 2 can be compared.")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lofi.data.feature_failures import refuse_failed_videos
 from lofi.data.feature_store import FeatureDirectory, check_features, num_feature_rows, read_feature
 from lofi.data.feature_windows import interpolate_rows
 from lofi.data.samples import SampleKey, WindowSample
@@ -37,9 +38,10 @@ class RandomStretches(Dataset[WindowSample]):
             seed: of the places.
 
         Raises:
-            ValueError: no video is long enough, or a file is wrong.
+            ValueError: no video is long enough, a file is wrong, or videos have none because making them failed.
             FileNotFoundError: videos without features.
         """
+        refuse_failed_videos(directory, [video.video for video in videos])
         check_features(
             directory,
             [video.video for video in videos],

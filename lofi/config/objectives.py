@@ -63,6 +63,8 @@ class ObjectiveKind:
     """Options of `data` that have an effect only with some objectives, this one among them."""
     takes_clips: bool = False
     """Windows are single trimmed clips, whose place is jittered in training; else stretches of untrimmed videos."""
+    takes_grid: bool = True
+    """False where the `grid:` block has no effect: the windows are drawn otherwise."""
     feature_dataset: "Callable[[Recipe, Sequence[Window], FeatureDirectory], Dataset[WindowSample]] | None" = None
     """Its training samples of features, one per window, where they are not simply the windows' rows
     (`data.feature_windows`)."""

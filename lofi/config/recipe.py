@@ -96,6 +96,8 @@ def check_recipe(recipe: Recipe) -> None:
         raise ValueError(
             f"grid.mode: {recipe.grid.mode} has no effect with objective: {name}, which takes single clips; remove it."
         )
+    if not kind.takes_grid:
+        _refuse_set(recipe.grid, "grid", tuple(recipe.grid.__dataclass_fields__), f"with objective: {name}")
     without_effect = tuple(key for key in OBJECTIVE_DATA_OPTIONS if key not in kind.data_options)
     _refuse_set(recipe.data, "data", without_effect, f"with objective: {name}")
     _check_gradient(recipe)

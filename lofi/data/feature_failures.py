@@ -1,10 +1,10 @@
-"""failures.json of a feature directory: of which videos there can be no features, and why. `{VIDEO: REASON}`.
+"""failures.json of a feature directory, beside its manifest and not in it: of which videos there can be no features, and why. `{VIDEO: REASON}`.
 
 Those that an extraction could not decode and was told to skip, and those that were wrong in other tools' files.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lofi.data.feature_store import FeatureDirectory
 from lofi.files import write_json
@@ -29,6 +29,19 @@ def failed_videos(directory: FeatureDirectory) -> dict[str, str]:
     """
     failures = _read_failures(directory)
     return {video: reason for video, reason in failures.items() if not directory.file(video).is_file()}
+
+
+def refuse_failed_videos(directory: FeatureDirectory, videos: Iterable[str]) -> None:
+    """Raise ValueError where some of the videos have no features because making them failed; names one and its reason."""
+    known = failed_videos(directory)
+    failed = [video for video in videos if video in known]
+    if failed:
+        further = f" ({len(failed) - 1} further videos likewise.)" if len(failed) > 1 else ""
+        raise ValueError(
+            f"{directory.path / FAILURES_NAME}: {failed[0]} has no features, since making them failed: {known[failed[0]]} "
+            "Repair the video and extract again, remove it from the annotations, or set data.on_decode_error: skip."
+            f"{further}"
+        )
 
 
 def _read_failures(directory: FeatureDirectory) -> dict[str, str]:

@@ -150,6 +150,8 @@ def deciding_values(manifest: FeatureManifest) -> dict[str, Any]:
     values = _manifest_values(manifest)
     del values["versions"]
     values["encoder"].pop("weights", None)
+    if manifest.parent is not None:  # "NAME, manifest HASH": a directory may be moved
+        values["parent"] = manifest.parent.rpartition(", manifest ")[2]
     return values
 
 

@@ -1,6 +1,6 @@
 """Feature directories: one VIDEO.npy of shape (L, D) for each video, and a manifest.json that says how they were made.
 
-A failures.json beside them says of which videos there can be none (`lofi.data.feature_failures`).
+A failures.json beside the manifest, not in it, says of which videos there can be none (`lofi.data.feature_failures`).
 
 The .npy files are what the field's other tools read. How row i of a file lies in its video follows from the manifest's grid:
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from lofi.data.feature_failures import FAILURES_NAME, failed_videos
+from lofi.data.feature_failures import failed_videos, refuse_failed_videos
 from lofi.data.feature_store import (
     FeatureDirectory,
     check_features,
@@ -55,16 +55,8 @@ class FeatureWindows(Dataset[WindowSample]):
         videos = sorted({window.video for window in windows})
         known = failed_videos(directory)
         self._failures = {video: known[video] for video in videos if video in known}
-        if self._failures and on_decode_error == "stop":
-            video, reason = next(iter(self._failures.items()))
-            further = (
-                f" ({len(self._failures) - 1} further videos likewise.)" if len(self._failures) > 1 else ""
-            )
-            raise ValueError(
-                f"{directory.path / FAILURES_NAME}: {video} has no features, since making them failed: {reason} "
-                "Repair the video and extract again, remove it from the annotations, or set data.on_decode_error: skip."
-                f"{further}"
-            )
+        if on_decode_error == "stop":
+            refuse_failed_videos(directory, videos)
         durations_sec = {window.video: window.video_duration_sec for window in windows}
         there = [video for video in videos if video not in self._failures]
         check_features(directory, there, durations_sec=durations_sec)

@@ -157,9 +157,8 @@ def train(
         track(f"training {run.path.name}", total=total_steps, done=start.step) as advance,
         watch_stop_request() as stop_requested,
     ):
-        if validate is not None and validate.is_due(
-            start
-        ):  # stopped between this checkpoint and its validation
+        # Before the first step, or stopped between this checkpoint and its validation.
+        if validate is not None and validate.is_due(start):
             _validate(validate, start, log=log)
         while outcome.position.epoch < config.epochs:
             begin = outcome.position

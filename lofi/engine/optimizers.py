@@ -1,4 +1,4 @@
-"""Optimizers and parameter groups: the encoder and everything else, each with its own learning rate.
+"""Optimizers and parameter groups: encoder, adapter and everything else; the encoder may have its own learning rate.
 
 Plain `torch.optim` classes, so that every ZeRO stage takes them without compiling anything; and, where bitsandbytes is
 installed, its AdamW with states of 8 bits. (torchao's was tried, 0.18: it compiles its step, a minute on a CPU, and keeps 32
@@ -71,14 +71,15 @@ OPTIMIZERS: dict[str, type[SgdConfig] | type[AdamwConfig]] = {
 
 
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Group the parameters that require grad by role (`encoder.*` or not) and, for AdamW, by shape (decayed or not).
+    """Group the parameters that require grad by role (`encoder.*`, `adapter.*` or not) and, for AdamW, by shape (decayed or not).
 
     Frozen parameters are left out. Every group carries its `name`, which the log uses.
     """
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            role = "encoder" if name.startswith("encoder.") else "head"
+            block = name.partition(".")[0]
+            role = block if block in ("encoder", "adapter") else "head"
             is_decayed = isinstance(config, SgdConfig) or parameter.ndim > 1
             groups.setdefault((role, is_decayed), []).append(parameter)
     encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr

@@ -46,7 +46,7 @@ class Judge:
     """How an objective's modules are judged while they train."""
 
     measure: str
-    """Name of the score: average_mAP, linear_accuracy."""
+    """Name of the score: average_mAP, balanced_linear_accuracy."""
     every_epochs: int
     weights: Literal["newest", "best"]
     """Which checkpoint the run hands on."""
@@ -54,6 +54,8 @@ class Judge:
     """Of the annotations, that the score is measured on."""
     score: Callable[[nn.Module, str], Scored]
     """(the trained module in evaluation, title of a progress bar) -> the same score on every rank. Collective."""
+    judges_start: bool = False
+    """Also before the first step, as epoch 0: what training must beat. It has no checkpoint, so it is never the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,11 @@ class Validation:
     """One validation. Fractions between 0 and 1."""
 
     epoch: int
-    """Finished epochs."""
+    """Finished epochs; 0 before training."""
     step: int
     """Finished steps: the number in its checkpoint's name."""
     measure: str
-    """Name of the score: average_mAP, linear_accuracy."""
+    """Name of the score: average_mAP, balanced_linear_accuracy."""
     score: float
     """Greater is better."""
     details: dict[str, float]
@@ -77,9 +79,8 @@ class Validation:
         names = list(self.details)
         shown = sorted({names[0], names[len(names) // 2], names[-1]}) if names else []
         parts = ", ".join(f"{name} {100 * self.details[name]:.2f} %" for name in shown)
-        return (
-            f"epoch {self.epoch}: {self.measure} {100 * self.score:.2f} % ({parts}) in {self.seconds:.1f} s"
-        )
+        when = f"epoch {self.epoch}" if self.step else "before training"
+        return f"{when}: {self.measure} {100 * self.score:.2f} % ({parts}) in {self.seconds:.1f} s"
 
 
 class Validate(Protocol):

@@ -83,7 +83,7 @@ def open_source(recipe: Recipe) -> Source:
 
 
 def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[str, str]:
-    """Those that have no features because they could not be decoded, and may be left out; says how many."""
+    """Those that have no features because making them failed, and may be left out; says how many."""
     if recipe.data.features is None or recipe.data.on_decode_error != "skip":
         return {}
     directory = open_feature_directory(recipe.data.features)
@@ -91,8 +91,8 @@ def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[st
     skipped = {video.name: failed[video.name] for video in videos if video.name in failed}
     if skipped:
         say(
-            f"{len(skipped)} of {len(videos)} training videos could not be decoded at extraction and are left out; see "
-            f"{directory.path / FAILURES_NAME}"
+            f"{len(skipped)} of {len(videos)} training videos have no features, since making them failed, and are left "
+            f"out; see {directory.path / FAILURES_NAME}"
         )
     return skipped
 

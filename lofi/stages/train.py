@@ -27,7 +27,7 @@ from lofi.engine.run_directory import (
 )
 from lofi.engine.schedules import step_factor
 from lofi.engine.seeds import seed_model, seed_rank
-from lofi.engine.validation import SELECTION_NOTE, Validation, best_validation
+from lofi.engine.validation import SELECTION_NOTE, Judge, Validation, best_validation
 from lofi.files import write_json
 from lofi.memory.meter import StepMeter, memory_row
 from lofi.progress import say
@@ -62,6 +62,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, restart: bool = False)
     _check_steps(recipe, plan.steps_per_epoch)
     precision = _precision(recipe, module, ranks)
     deepspeed_engine.check_zero_section(recipe.deepspeed)
+    judge = judge_of(recipe, source.annotations, ranks=ranks)
 
     deepspeed_engine.wait_for_ranks()
     if ranks.rank == 0:
@@ -69,13 +70,20 @@ def run_training(recipe: Recipe, *, resume: bool = False, restart: bool = False)
     deepspeed_engine.wait_for_ranks()
 
     trained = _train(
-        recipe, run, module.to(ranks.device), source=source, plan=plan, ranks=ranks, precision=precision
+        recipe,
+        run,
+        module.to(ranks.device),
+        source=source,
+        plan=plan,
+        ranks=ranks,
+        precision=precision,
+        judge=judge,
     )
     del module
     gc.collect()
     if ranks.device.type == "cuda":
         torch.cuda.empty_cache()
-    _finish(recipe, run, trained, skipped=source.skipped_videos, ranks=ranks)
+    _finish(recipe, run, trained, skipped=source.skipped_videos, judge=judge, ranks=ranks)
     return run
 
 
@@ -103,6 +111,7 @@ def _train(
     plan: BatchPlan,
     ranks: deepspeed_engine.Ranks,
     precision: str,
+    judge: Judge | None,
 ) -> Trained:
     """The life of the engine: built, restored, trained, measured, closed. Collective."""
     num_parameters = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
@@ -113,7 +122,6 @@ def _train(
         meter = StepMeter(
             engine, device=ranks.device, zero_stage=deepspeed_engine.zero_stage(recipe.deepspeed)
         )
-        judge = judge_of(recipe, source.annotations, ranks=ranks)
         validator = None
         if judge is not None:
             validator = Validator(
@@ -166,7 +174,11 @@ def _train(
 def weights_metadata(recipe: Recipe, classes: tuple[str, ...]) -> dict[str, str]:
     """What the header of weights.safetensors says: enough to rebuild the modules without the run directory."""
     plain = recipe_to_plain(recipe)
-    kept = {key: plain[key] for key in ("encoder", "head", "fidelity", "grid", "objective") if key in plain}
+    kept = {
+        key: plain[key]
+        for key in ("encoder", "adapter", "head", "fidelity", "grid", "objective")
+        if key in plain
+    }
     return {"recipe": json.dumps(kept), "classes": json.dumps(list(classes))}
 
 
@@ -250,6 +262,7 @@ def _finish(
     trained: Trained,
     *,
     skipped: dict[str, str],
+    judge: Judge | None,
     ranks: deepspeed_engine.Ranks,
 ) -> None:
     """Write memory.json, evaluate, and write summary.json last. Collective.
@@ -259,6 +272,7 @@ def _finish(
         run: its directory.
         trained: what the engine left.
         skipped: video -> reason, of those that training left out from the start.
+        judge: of the run while it trained, where there was one.
         ranks: all of them.
     """
     failures = dict(skipped)
@@ -274,6 +288,10 @@ def _finish(
         average_mean_ap = evaluated.results.average_mAP
         evaluation_sec += evaluated.seconds
         failures.update(evaluated.failures)
+    if judge is not None:
+        weights: str | None = judge.weights
+    else:
+        weights = None if recipe.evaluation is None else recipe.evaluation.weights
     if ranks.rank == 0:
         training_sec = sum(step["seconds"] for step in read_metrics(run.metrics))
         write_json(
@@ -289,14 +307,15 @@ def _finish(
                 "snippets_per_sec": trained.memory["snippets_per_sec"],
                 "trained_parameters": trained.num_parameters,
                 "average_mAP": average_mean_ap,
-                "weights": None if recipe.evaluation is None else recipe.evaluation.weights,
+                "weights": weights,
                 "best": None if best is None else asdict(best),
                 "skipped_videos": failures,
             },
         )
     deepspeed_engine.wait_for_ranks()
     if failures:
-        say(f"{len(failures)} videos could not be decoded and were skipped; see {run.summary}")
+        what = "have no features" if recipe.reads_features else "could not be decoded"
+        say(f"{len(failures)} videos {what} and were skipped; see {run.summary}")
 
 
 def _evaluate(

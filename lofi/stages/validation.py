@@ -16,6 +16,7 @@ from lofi.detector import Detector
 from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import WEIGHTS_FILE, Position, checkpoint_name
 from lofi.engine.run_directory import RunDirectory
+from lofi.engine.seeds import seed_model
 from lofi.engine.validation import (
     Judge,
     Scored,
@@ -26,7 +27,7 @@ from lofi.engine.validation import (
     write_validations,
 )
 from lofi.progress import say
-from lofi.stages.build import open_prediction
+from lofi.stages.build import build_objective, feature_width_of, open_prediction
 from lofi.stages.evaluate import load_module, predict_and_score
 
 
@@ -97,12 +98,13 @@ class Validator:
         self._write()
 
     def is_due(self, position: Position) -> bool:
-        """After every so many epochs and after the last, once."""
-        if position.batch > 0 or position.epoch == 0:
+        """After every so many epochs and after the last, and before the first where the judge says so; once each."""
+        if position.batch > 0 or any(row.step == position.step for row in self.validations):
             return False
+        if position.epoch == 0:
+            return self._judge.judges_start
         is_last = position.epoch == self._recipe.train.epochs
-        is_done = any(row.step == position.step for row in self.validations)
-        return (is_last or position.epoch % self._judge.every_epochs == 0) and not is_done
+        return is_last or position.epoch % self._judge.every_epochs == 0
 
     def __call__(self, position: Position) -> Validation:
         """Validate, log, and state the best checkpoint. Collective."""
@@ -122,19 +124,35 @@ class Validator:
         if position.epoch == self._recipe.train.epochs:
             self.final = scored.made_from
         self._write()
-        if before is None or found.score > before.score:
-            comparison = "the best so far"
-        else:
-            comparison = f"best: {100 * before.score:.2f} %, epoch {before.epoch}"
-        say(f"validation, {found.describe()}; {comparison}")
+        say(f"validation, {found.describe()}{self._comparison(found, before=before)}")
         return found
 
+    def _comparison(self, found: Validation, *, before: Validation | None) -> str:
+        """Beside the best before it and, where it was measured, what was there before training."""
+        if found.step == 0:
+            return ""
+        if before is None or found.score > before.score:
+            parts = ["the best so far"]
+        else:
+            parts = [f"best: {100 * before.score:.2f} %, epoch {before.epoch}"]
+        parts += [f"before training: {100 * row.score:.2f} %" for row in self.validations if row.step == 0]
+        return "".join(f"; {part}" for part in parts)
+
     def _score(self, position: Position) -> Scored:
-        title = f"validating epoch {position.epoch}"
+        title = f"validating epoch {position.epoch}" if position.step else "validating before training"
         if self._engine.zero_optimization_stage() < 3:
             with deepspeed_engine.prediction_mode(self._engine) as module:
                 return self._judge.score(module, title)
-        # At stage 3 no rank has whole weights: a second module takes them from the checkpoint of this position.
+        # At stage 3 no rank has whole weights: a second module takes them from the checkpoint of this position, or is what
+        # the first was before training.
+        if position.step == 0:
+            seed_model(self._recipe.seed)
+            module = build_objective(
+                self._recipe,
+                classes=self._annotations.classes,
+                feature_width=feature_width_of(self._recipe),
+            ).eval()
+            return self._judge.score(module.to(self._ranks.device), title)
         weights = self._run.checkpoints / checkpoint_name(position.step) / WEIGHTS_FILE
         module = load_module(self._recipe, self._annotations, weights=weights)
         return self._judge.score(module.to(self._ranks.device), title)

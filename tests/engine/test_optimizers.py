@@ -33,6 +33,14 @@ def test_encoder_and_head_have_their_own_rates_and_vectors_no_decay():
     }
 
 
+def test_an_adapter_is_a_group_of_its_own_at_the_heads_rate():
+    module = Module()
+    module.adapter = nn.Linear(2, 2)
+    groups = parameter_groups(module, AdamwConfig(lr=1e-3, encoder_lr=1e-5))
+    rates = {group["name"]: group["lr"] for group in groups}
+    assert (rates["adapter"], rates["adapter_no_decay"], rates["encoder"]) == (1e-3, 1e-3, 1e-5)
+
+
 def test_lofi_optimizer_is_one_rate_without_momentum():
     optimizer = build_optimizer(Module(), SgdConfig())
     assert isinstance(optimizer, torch.optim.SGD)

@@ -1,5 +1,8 @@
 """The SoLa module: the identity at first, local, blind to padding, and loaded only where it fits."""
 
+import json
+import zlib
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -62,15 +65,12 @@ def test_wrong_options_are_refused(options, message):
         SolaAdapterConfig(**options)
 
 
-def write_run(folder, state):
-    """A run directory whose checkpoint holds these weights, as `newest_weights` wants it."""
-    import json
-    import zlib
-
+def write_run(folder, state, **adapter):
+    """A run directory whose checkpoint holds these weights of an adapter of these options, as `newest_weights` wants it."""
     checkpoint = folder / "checkpoints" / "step_000001"
     checkpoint.mkdir(parents=True)
     weights = checkpoint / "weights.safetensors"
-    save_file(state, weights)
+    save_file(state, weights, {"recipe": json.dumps({"adapter": adapter})} if adapter else None)
     content = weights.read_bytes()
     manifest = {"files": {weights.name: [len(content), zlib.crc32(content)]}, "world_size": 1}
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
@@ -89,8 +89,18 @@ def test_the_weights_of_a_run_are_loaded_and_can_be_frozen(tmp_path):
 def test_an_adapter_for_another_width_is_refused(tmp_path):
     trained = SolaAdapter(5, hidden_width=7, kernels=[5, 1, 1], dilations=[1, 1, 1])
     write_run(tmp_path, {f"adapter.{name}": value for name, value in trained.state_dict().items()})
-    with pytest.raises(ValueError, match=r"features of width 5 .* the features here have width 6"):
+    with pytest.raises(ValueError, match=r"features of width 5; the features here have width 6"):
         adapter(weights=str(tmp_path))
+
+
+def test_an_adapter_of_another_form_is_refused_also_where_no_shape_tells(tmp_path):
+    trained = SolaAdapter(6, hidden_width=7, kernels=[5, 1, 1], dilations=[1, 1, 1])
+    state = {f"adapter.{name}": value for name, value in trained.state_dict().items()}
+    write_run(tmp_path, state, dilations=[1, 1, 1])
+    with pytest.raises(ValueError, match=r"other shapes .*weight is \(7, 6, 5\), wanted \(7, 6, 3\)"):
+        adapter(weights=str(tmp_path), kernels=[3, 1, 1])
+    with pytest.raises(ValueError, match=r"dilations is \[2, 1, 1\], but .* trained with \[1, 1, 1\]"):
+        adapter(weights=str(tmp_path), dilations=[2, 1, 1])
 
 
 def test_a_run_without_an_adapter_is_refused(tmp_path):

@@ -1,15 +1,19 @@
 """SoLa's recipes through the trainer: trained without labels, judged, resumed, applied, and in front of a head."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import read_steps, recipe_file, tiny_overrides
+from tiny_runs import ROOT, child_environment, read_steps, recipe_file, tiny_overrides
 
 from lofi.config.load import load_recipe
 from lofi.config.objectives import OWN_PARTS
+from lofi.data.feature_failures import record_failures
 from lofi.data.feature_store import open_feature_directory, read_feature
 from lofi.engine.checkpoint import newest_weights
 from lofi.engine.validation import read_best, read_validations
@@ -37,14 +41,16 @@ def test_similarity_matching_trains_the_adapter_and_logs_how_much_it_changes(ada
     assert steps[-1]["alpha"] != 0
     summary = read_json(adapter_run / "summary.json")
     assert summary["average_mAP"] is None
+    assert summary["weights"] == "best"
     assert summary["trained_parameters"] > 0
 
 
-def test_linear_evaluation_judges_every_epoch_and_its_best_checkpoint_is_kept(adapter_run):
+def test_linear_evaluation_judges_the_start_and_every_epoch_and_its_best_checkpoint_is_kept(adapter_run):
     rows = read_validations(adapter_run / "validation.jsonl")
-    assert [row.epoch for row in rows] == [1, 2, 3]
-    assert {row.measure for row in rows} == {"linear_accuracy"}
-    best = max(rows, key=lambda row: (row.score, -row.step))
+    assert [(row.epoch, row.step) for row in rows] == [(0, 0), (1, 3), (2, 6), (3, 9)]
+    assert {row.measure for row in rows} == {"balanced_linear_accuracy"}
+    assert all(set(row.details) == {"linear_accuracy", "action_share"} for row in rows)
+    best = max(rows[1:], key=lambda row: (row.score, -row.step))  # the start has no checkpoint
     assert read_best(adapter_run / "checkpoints").name == f"step_{best.step:06d}"
 
 
@@ -55,11 +61,10 @@ def test_an_interrupted_run_resumes_bit_for_bit(adapter_run, extracted, benchmar
     recipe = load_recipe(recipe_file("sola_tiny"), overrides, parts=ALL_PARTS)
     import lofi.stages.validation as validation
 
-    real, calls = validation.Validator.__call__, []
+    real = validation.Validator.__call__
 
     def stop_at_the_second(self, position):
-        calls.append(position)
-        if len(calls) == 2:
+        if position.epoch == 2:
             raise KeyboardInterrupt
         return real(self, position)
 
@@ -68,6 +73,11 @@ def test_an_interrupted_run_resumes_bit_for_bit(adapter_run, extracted, benchmar
         run_training(recipe)
     monkeypatch.undo()
     run_training(recipe, resume=True)
+    scores = [
+        [(row.step, row.score) for row in read_validations(run / "validation.jsonl")]
+        for run in (adapter_run, output)
+    ]
+    assert scores[0] == scores[1]
     whole, resumed = (load_file(newest_weights(run / "checkpoints")) for run in (adapter_run, output))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -90,6 +100,11 @@ def test_adapted_features_go_on_where_they_stopped_and_name_their_parent(adapter
     apply_adapter(features=output, run=adapter_run, output=tmp_path / "twice")
     with pytest.raises(ValueError, match="holds features that were made otherwise: .*parent"):
         apply_adapter(features=extracted, run=adapter_run, output=tmp_path / "twice")
+    moved = extracted.rename(extracted.with_name("features_moved"))
+    try:
+        apply_adapter(features=moved, run=adapter_run, output=output)
+    finally:
+        moved.rename(extracted)
     with pytest.raises(ValueError, match="is the folder of the features themselves"):
         apply_adapter(features=extracted, run=adapter_run, output=extracted)
 
@@ -125,6 +140,16 @@ def test_the_supervised_variant_trains_the_adapter_under_the_heads_loss(extracte
             {"head__name": "actionformer"},
             r"head has no effect with objective: similarity_matching",
         ),
+        (
+            "sola_tiny",
+            {"grid__mode": "sliding", "grid__window_sec": 2.5},
+            r"grid\.mode has no effect with objective: similarity_matching",
+        ),
+        (
+            "sola_tiny",
+            {"objective__linear_evaluation_videos": 3},
+            r"linear_evaluation_videos has no effect without",
+        ),
         ("sola_tiny", {"objective__weights": "best"}, r"objective\.weights: best has no effect without"),
         ("sola_tiny_actionformer", {"adapter__weights": "nowhere"}, r"nowhere is no run directory"),
     ],
@@ -133,6 +158,63 @@ def test_what_does_not_fit_is_refused_before_training(name, changes, message, ex
     overrides = tiny_overrides(name, benchmark, tmp_path / "run", data__features=extracted, **changes)
     with pytest.raises(ValueError, match=message):
         run_training(load_recipe(recipe_file(name), overrides, parts=ALL_PARTS))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def one_failed(extracted, tmp_path):
+    """The features without those of one training video, which could not be decoded."""
+    copy = tmp_path / "one_failed"
+    shutil.copytree(extracted, copy)
+    (copy / "video_training_0003.npy").unlink()
+    record_failures(open_feature_directory(copy), {"video_training_0003": "the file is empty."})
+    return copy
+
+
+def test_a_video_without_features_is_named_with_its_reason_or_left_out(
+    one_failed, adapter_run, benchmark, tmp_path
+):
+    def recipe(**changes):
+        overrides = tiny_overrides(
+            "sola_tiny", benchmark, tmp_path / "run", data__features=one_failed, **LINEAR, **changes
+        )
+        return load_recipe(recipe_file("sola_tiny"), overrides, parts=ALL_PARTS)
+
+    with pytest.raises(
+        ValueError, match=r"video_training_0003 has no features, .*: the file is empty\. .*skip"
+    ):
+        run_training(recipe())
+    run = run_training(recipe(data__on_decode_error="skip", train__batch_size=5))
+    assert read_json(run.summary)["skipped_videos"] == {"video_training_0003": "the file is empty."}
+
+
+def test_adapting_lists_the_videos_that_had_no_features_and_the_exit_code_says_so(
+    one_failed, adapter_run, tmp_path
+):
+    options = {"--features": one_failed, "--adapter": adapter_run, "--output": tmp_path / "adapted"}
+    arguments = [str(part) for option in options.items() for part in option]
+    done = subprocess.run(
+        [sys.executable, ROOT / "launch" / "extract.py", *arguments],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "skipped: video_training_0003: the file is empty." in done.stdout
+    assert f"feature directory: {tmp_path / 'adapted'}, 10 videos" in done.stdout
+
+
+def test_annotations_of_one_class_of_snippets_are_refused_before_training(extracted, benchmark, tmp_path):
+    content = json.loads(benchmark.annotations.read_text())
+    for entry in content["database"].values():
+        entry["annotations"] = []
+    annotations = tmp_path / "annotations.json"
+    annotations.write_text(json.dumps(content))
+    changes = {"data__annotations": annotations, "data__features": extracted, **LINEAR}
+    overrides = tiny_overrides("sola_tiny", benchmark, tmp_path / "run", **changes)
+    with pytest.raises(ValueError, match="none of the .* lies inside an annotated segment"):
+        run_training(load_recipe(recipe_file("sola_tiny"), overrides, parts=ALL_PARTS))
     assert not (tmp_path / "run").exists()
 
 

@@ -67,7 +67,7 @@ def test_a_head_that_may_skip_trains_without_the_video_and_counts_the_other(
     recipe = head_recipe(benchmark, tmp_path / "run", features, data__on_decode_error="skip")
     run = run_training(recipe)
     assert (
-        "1 of 6 training videos could not be decoded at extraction and are left out"
+        "1 of 6 training videos have no features, since making them failed, and are left out"
         in capsys.readouterr().out
     )
     assert len(read_steps(run.path)) == 2 * 2  # epochs, batches of two out of five videos
