@@ -13,6 +13,10 @@ P: weights that train. Buckets double with overlap_comm (by default at stage 3 a
 stage3_max_live_parameters, which no encoder here exceeds by default. With the optimizer offloaded its share is on the
 host. DeepSpeed's own estimators assume 16-bit weights, so they stand beside the prediction as a reference and are not
 part of it (`deepspeed_engine.estimate_model_states`).
+
+How exact: configs/synthetic/full_tiny_actionformer.yaml at 8 snippets in fp32, one rank on a CPU, deepspeed 0.19.8, against
+a counted step. Stage 1: 464 bytes too many of 23.2 MB (the optimizer's counts of steps). Stage 3: 1.7 MB too many of
+21.5 MB: on a CPU one bucket is held, not two, and the gradients are not there any more at the peak. Stage 2 is not compared.
 """
 
 from dataclasses import dataclass
