@@ -38,12 +38,12 @@ class FeatureWindows(Dataset[WindowSample]):
             windows: one sample each.
             directory: where the features are.
             grid: of the windows.
-            on_decode_error: of videos that could not be decoded when the features were extracted: stop raises
+            on_decode_error: of videos that have no features since making them failed (failures.json): stop raises
                 ValueError; skip gives an empty, masked sample with the failure in it.
 
         Raises:
             ValueError: the features lie on another kind of grid than the windows, a file is wrong (shape, number of rows,
-                NaN), or a video could not be decoded at extraction (with stop).
+                NaN), or a video's features could not be made (with stop).
             FileNotFoundError: videos without features, all in one message.
         """
         mode = directory.manifest.grid["mode"]

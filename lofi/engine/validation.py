@@ -1,6 +1,7 @@
 """Validation while training: when it is due, its log, and the best checkpoint so far.
 
-    validation.jsonl         one line per validation: epoch, step, measure (average_mAP), score, details (mAP by tIoU), seconds
+    validation.jsonl         one line per validation: epoch, step, measure (average_mAP), score, details (mAP by tIoU), seconds;
+                             epoch 0 is before training, where the judge looks there too
     checkpoints/best.json    the best of them: which checkpoint, its epoch and score, and that it was chosen on what it shows
 
 A validation follows the checkpoint of its own step, so that a run that is stopped in between loses no training and, resumed,
