@@ -15,7 +15,7 @@ from lofi.protocols import GradientPath, StepLosses
 from lofi.segments import Detections
 
 PREDICTION_CHUNK_SNIPPETS = 32
-"""Snippets encoded together in prediction."""
+"""Snippets encoded together in prediction, at most; fewer where training encodes fewer."""
 
 
 class Detector(nn.Module):
@@ -30,12 +30,16 @@ class Detector(nn.Module):
         head: nn.Module,
         encode: GradientPath | None,
         adapter: nn.Module | None = None,
+        prediction_chunk: int = PREDICTION_CHUNK_SNIPPETS,
     ) -> None:
+        """`prediction_chunk`: snippets encoded together in prediction; no more than training encodes together, so that
+        prediction fits wherever training did."""
         super().__init__()
         self.encoder = encoder
         self.adapter = adapter
         self.head = head
         self.encode = encode
+        self.prediction_chunk = prediction_chunk
 
     def forward(self, batch: WindowBatch) -> StepLosses:
         """The head's losses on a batch."""
@@ -69,14 +73,14 @@ class Detector(nn.Module):
         return features.transpose(1, 2)
 
     def _prediction_features(self, batch: WindowBatch) -> Tensor:
-        """As `feature_sequence`, but always in small chunks: prediction must fit wherever training did."""
+        """As `feature_sequence`, but always in chunks, which are small: prediction must fit wherever training did."""
         if batch.frames is None or self.encoder is None:
             return self.feature_sequence(batch)
         return encode_detached(
             self.encoder,
             batch.frames,
             snippet_seeds=None,
-            chunk_size=PREDICTION_CHUNK_SNIPPETS,
+            chunk_size=self.prediction_chunk,
             views=batch.views,
         )
 

@@ -16,7 +16,7 @@ from lofi.data.annotations import AnnotatedVideo, Annotations
 from lofi.data.feature_store import FeatureDirectory
 from lofi.data.samples import WindowSample
 from lofi.data.windows import clip_windows, training_windows
-from lofi.detector import Detector
+from lofi.detector import PREDICTION_CHUNK_SNIPPETS, Detector
 from lofi.engine.validation import Judge
 from lofi.heads import HEADS
 from lofi.objectives.tac import TacConfig, build_tac
@@ -96,7 +96,14 @@ def _build_tal(recipe: "Recipe", modules: Modules) -> Detector:
     head: nn.Module = HEADS[recipe.head.name][1](
         recipe.head.config, feature_width=modules.feature_width, num_classes=modules.num_classes
     )
-    return Detector(encoder=modules.encoder, adapter=modules.adapter, head=head, encode=modules.encode)
+    trained_chunk = getattr(recipe.gradient.config, "chunk_size", PREDICTION_CHUNK_SNIPPETS)
+    return Detector(
+        encoder=modules.encoder,
+        adapter=modules.adapter,
+        head=head,
+        encode=modules.encode,
+        prediction_chunk=min(trained_chunk, PREDICTION_CHUNK_SNIPPETS),
+    )
 
 
 def _tac_windows(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
