@@ -33,13 +33,14 @@ def main() -> None:
     from lofi.config.objectives import OWN_PARTS
     from lofi.engine.deepspeed_engine import end_process
     from lofi.progress import say
-    from lofi.stages.budget import apply_budget
+    from lofi.stages.budget import apply_budget, choice_of_run
     from lofi.stages.train import run_training
     from sola import PARTS as SOLA
 
     def train() -> None:
-        recipe = load_recipe(arguments.recipe, arguments.overrides, parts=OWN_PARTS.joined(SOLA))
-        recipe = apply_budget(recipe)
+        parts = OWN_PARTS.joined(SOLA)
+        recipe = load_recipe(arguments.recipe, arguments.overrides, parts=parts)
+        recipe = choice_of_run(recipe, parts=parts) if arguments.resume else apply_budget(recipe)
         run = run_training(recipe, resume=arguments.resume, restart=arguments.restart)
         say(f"run directory: {run.path}")
 

@@ -12,15 +12,18 @@ from typing import Any
 
 import torch
 
+from lofi.config.load import load_recipe
+from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import Recipe
-from lofi.engine.run_directory import package_versions
+from lofi.engine.run_directory import RunDirectory, package_versions
 from lofi.files import write_json
 from lofi.memory.budget import parse_bytes
 from lofi.memory.prediction import prediction_row
 from lofi.progress import say, track
 from lofi.report.plan_tables import print_budget
 from lofi.report.units import bytes_text
-from lofi.stages.budget_ways import REDUCTIONS, BudgetSolver, Way
+from lofi.stages.budget_ways import REDUCTIONS, WITHOUT_CYCLE, BudgetSolver, Way
+from lofi.stages.method_names import method_name
 from lofi.stages.plan import PlanOptions
 from lofi.stages.profile import NamedRecipe
 
@@ -111,3 +114,26 @@ def apply_budget(recipe: Recipe, *, options: PlanOptions | None = None) -> Recip
         f"without a budget: {' '.join(best.overrides)}"
     )
     return best.recipe
+
+
+def choice_of_run(recipe: Recipe, *, parts: Parts = OWN_PARTS) -> Recipe:
+    """The recipe as its `memory.budget` changed it when the run in its output began; solved anew where none did.
+
+    To resume: what fits may be predicted otherwise on another machine, and the run goes on as it is. Of the run's own
+    recipe only what a budget chooses is taken, so that any other difference is still found.
+    """
+    file = RunDirectory(path=Path(recipe.output)).recipe
+    if recipe.memory is None or not file.is_file():
+        return apply_budget(recipe)
+    of_run = load_recipe(file, parts=parts)
+    say(f"memory.budget {recipe.memory.budget}: as the run in {recipe.output} chose, {method_name(of_run)}")
+    if recipe.fidelity is None or of_run.fidelity is None:
+        return replace(recipe, memory=None)
+    chosen = {name: getattr(of_run.fidelity, name) for name in ("reduction", *WITHOUT_CYCLE)}
+    return replace(
+        recipe,
+        memory=None,
+        gradient=of_run.gradient,
+        fidelity=replace(recipe.fidelity, **chosen),
+        train=replace(recipe.train, batch_size=of_run.train.batch_size),
+    )

@@ -1,11 +1,14 @@
 """What fits a budget: every proposal is predicted anew from the overrides that it says."""
 
+from pathlib import Path
+
 import pytest
 from tiny_runs import recipe_file, tiny_overrides
 
-from lofi.config.load import load_recipe
+from lofi.config.load import load_recipe, recipe_to_yaml
+from lofi.engine.run_directory import open_run_directory
 from lofi.memory.budget import parse_bytes
-from lofi.stages.budget import apply_budget, best_way, solve_budget
+from lofi.stages.budget import apply_budget, best_way, choice_of_run, solve_budget
 from lofi.stages.budget_ways import BudgetSolver
 from lofi.stages.plan import PlanOptions, predict_peak
 
@@ -94,6 +97,23 @@ def test_train_takes_the_best_way_and_says_it(tiny, capsys):
     assert chosen.gradient.name == "joint"
     assert "memory.budget 80GiB: full end-to-end, predicted" in capsys.readouterr().out
     assert apply_budget(chosen) == chosen
+
+
+def test_a_resumed_run_keeps_the_choice_that_it_began_with(tiny, monkeypatch, capsys):
+    with_budget = tiny("memory.budget=80GiB")
+    began = tiny("gradient.chunk_size=3", "fidelity.reduction=time", "train.batch_size=1")
+    open_run_directory(Path(began.output), recipe_text=recipe_to_yaml(began), restart=False)
+    monkeypatch.setattr(
+        "lofi.stages.budget.solve_budget", lambda *args, **options: pytest.fail("solved anew")
+    )
+    assert choice_of_run(with_budget) == began
+    assert "memory.budget 80GiB: as the run in" in capsys.readouterr().out
+    # what no budget chooses is not taken over
+    assert choice_of_run(tiny("memory.budget=80GiB", "train.epochs=7")).train.epochs == 7
+
+
+def test_a_run_that_never_began_is_solved_for_on_resume_too(tiny):
+    assert choice_of_run(tiny("memory.budget=80GiB")).gradient.name == "joint"
 
 
 def test_a_recipe_without_a_training_encoder_is_refused(tiny):
