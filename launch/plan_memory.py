@@ -23,6 +23,11 @@ def main() -> int:
     parser.add_argument(
         "--device", choices=("cuda", "cpu"), default="cuda", help="where the run will train (cuda)"
     )
+    parser.add_argument(
+        "--no-bf16",
+        action="store_true",
+        help="the GPU has no bf16 (before Ampere, such as a V100): train.precision: auto is fp16",
+    )
     parser.add_argument("--budget", metavar="BYTES", help="such as 11GiB: what of the recipe fits one device")
     parser.add_argument("--json", metavar="FILE", help="also write the rows, as memory.json has them")
     assumed = parser.add_argument_group("where no annotations or features are there to ask")
@@ -46,6 +51,7 @@ def main() -> int:
     def plan() -> None:
         options = PlanOptions(
             device=arguments.device,
+            has_bf16=not arguments.no_bf16,
             world_size=arguments.world_size,
             assumed=Assumed(
                 classes=arguments.classes,

@@ -52,14 +52,11 @@ def main() -> int:
         parser.error("no recipe is given, only overrides")
 
     from pathlib import Path
-    from typing import Literal
-
-    import torch
 
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
     from lofi.report.memory_page import read_memory_rows
-    from lofi.stages.plan import PlanOptions, run_plan
+    from lofi.stages.plan import options_of_this_device, run_plan
     from lofi.stages.profile import load_recipes, run_profile
     from lofi.stages.profile_steps import ProfileOptions
     from lofi.stages.synthetic_input import Assumed
@@ -80,8 +77,7 @@ def main() -> int:
         recipes = load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA))
         predicted = [] if arguments.predicted is None else read_memory_rows(arguments.predicted)
         if arguments.predict:
-            device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
-            predicted = run_plan(recipes, options=PlanOptions(device=device, assumed=assumed))
+            predicted = run_plan(recipes, options=options_of_this_device(assumed=assumed))
         return run_profile(
             recipes, options=options, output=output, predicted=predicted, restart=arguments.restart
         )

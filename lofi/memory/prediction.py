@@ -179,7 +179,7 @@ def _live(count: LiveTensorCount, *, block_bytes: int) -> np.ndarray:
 
 
 def _under_zero(live: np.ndarray, phases: np.ndarray, *, zero: Zero, trained_elements: int) -> np.ndarray:
-    """The same for one rank under ZeRO: states shared, the update's temporaries too, a bucket from the backward on."""
+    """The same for one rank under ZeRO: states shared, the update's temporaries too, and its buckets."""
     if zero.stage == 0:
         return live
     live = live.copy()
@@ -199,7 +199,7 @@ def _under_zero(live: np.ndarray, phases: np.ndarray, *, zero: Zero, trained_ele
     is_update = phases == "optimizer"
     share = 0 if zero.offloads_optimizer else 1
     live[workspace, is_update] = share * -(-live[workspace, is_update] // zero.world_size)
-    live[workspace, phases == "backward"] += zero.bucket_bytes(trained_elements)
+    live[workspace, (phases == "backward") | (zero.stage == 3)] += zero.bucket_bytes(trained_elements)
     return live
 
 

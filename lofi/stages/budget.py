@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lofi.config.load import load_recipe
 from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import Recipe
@@ -24,7 +22,7 @@ from lofi.report.plan_tables import print_budget
 from lofi.report.units import bytes_text
 from lofi.stages.budget_ways import REDUCTIONS, WITHOUT_CYCLE, BudgetSolver, Way
 from lofi.stages.method_names import method_name
-from lofi.stages.plan import PlanOptions
+from lofi.stages.plan import PlanOptions, options_of_this_device
 from lofi.stages.profile import NamedRecipe
 
 EXACT = ("joint", "checkpointed", "chunked")
@@ -103,10 +101,7 @@ def apply_budget(recipe: Recipe, *, options: PlanOptions | None = None) -> Recip
     if recipe.memory is None:
         return recipe
     if options is None:
-        options = PlanOptions(
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            world_size=int(os.environ.get("WORLD_SIZE", "1")),
-        )
+        options = options_of_this_device(world_size=int(os.environ.get("WORLD_SIZE", "1")))
     ways = solve_budget(recipe, budget=recipe.memory.budget, options=options, until_best=True)
     best = best_way(ways)
     say(

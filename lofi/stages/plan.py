@@ -14,7 +14,7 @@ from lofi.config.load import is_extraction_recipe
 from lofi.config.recipe import Choice, Recipe
 from lofi.engine import deepspeed_engine
 from lofi.engine.optimizers import build_optimizer
-from lofi.engine.precision import check_precision, resolve_precision
+from lofi.engine.precision import check_precision, device_has_bf16, resolve_precision
 from lofi.engine.run_directory import package_versions
 from lofi.fidelity import Fidelity
 from lofi.files import write_json
@@ -26,7 +26,7 @@ from lofi.memory.made_up_batch import made_up_batch
 from lofi.memory.planned_step import count_step, make_optimizer_states
 from lofi.memory.prediction import Prediction, StepPrediction, predict_step, prediction_row
 from lofi.memory.repeated_chunks import num_chunks, stand_in_for_repeated_chunks
-from lofi.memory.zero_states import Zero, read_zero
+from lofi.memory.zero_states import Zero, read_zero, sent_bytes_of
 from lofi.progress import say, track
 from lofi.report.plan_tables import print_plan
 from lofi.stages.build import build_objective
@@ -48,7 +48,9 @@ class PlanOptions:
     """For what to predict."""
 
     device: Literal["cuda", "cpu"] = "cuda"
-    """Where the run will train; a GPU is taken to compute in bf16."""
+    """Where the run will train."""
+    has_bf16: bool = True
+    """Whether that GPU computes in bf16 (Ampere and later), which decides what `train.precision: auto` is."""
     world_size: int = 1
     """Ranks that share the recipe's batch."""
     assumed: Assumed = field(default_factory=Assumed)
@@ -59,6 +61,17 @@ class PlanOptions:
             raise ValueError(f"device is {self.device!r}; it must be cuda or cpu.")
         if self.world_size < 1:
             raise ValueError(f"world_size is {self.world_size}; it must be at least 1.")
+
+
+def options_of_this_device(*, world_size: int = 1, assumed: Assumed | None = None) -> PlanOptions:
+    """For this machine: its first GPU, in bf16 where that has it, else the CPU."""
+    device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
+    return PlanOptions(
+        device=device,
+        has_bf16=device_has_bf16(torch.device(device)),
+        world_size=world_size,
+        assumed=assumed or Assumed(),
+    )
 
 
 def predict_peak(
@@ -84,7 +97,7 @@ def predict_peak(
     zero = read_zero(recipe.deepspeed, world_size=options.world_size)
     batch_size = _batch_size_of_rank(recipe, options.world_size)
     precision = resolve_precision(
-        recipe.train.precision, device_type=options.device, has_bf16=True, zero_stage=zero.stage
+        recipe.train.precision, device_type=options.device, has_bf16=options.has_bf16, zero_stage=zero.stage
     )
     terms = read_gpu_terms() if options.device == "cuda" else None
     with torch.random.fork_rng(devices=[]), fake_tensors():
@@ -102,7 +115,9 @@ def predict_peak(
         optimizer = build_optimizer(module, recipe.optimizer_config)
         if options.device == "cuda":
             step_all_weights_in_one_call(optimizer)
-        trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+        weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        trained = sum(parameter.numel() for parameter in weights)
+        zero = replace(zero, sent_bytes=sent_bytes_of(module, trained=weights, autocasts=precision != "fp32"))
         fidelities = tuple(dict.fromkeys(shape.schedule.fidelities))
         missing = [fidelity for fidelity in fidelities if fidelity not in steps]
         if missing:

@@ -150,6 +150,12 @@ def test_the_peak_has_a_place_and_holders(recipe):
     assert sum(sizes) <= held
 
 
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_without_bf16_is_planned_in_fp16(recipe, has_bf16, precision):
+    options = PlanOptions(has_bf16=has_bf16)
+    assert predict_peak(recipe("full_tiny_actionformer"), options=options).precision == precision
+
+
 def test_half_precision_holds_half_the_activations_where_norms_allow(recipe):
     """The tiny encoder's norms stay in float32 on CUDA, so that bf16 saves less than half; fp32 is the same on both."""
     tiny = recipe("full_tiny_actionformer")
