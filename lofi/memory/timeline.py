@@ -92,6 +92,8 @@ def storage_kinds(count: LiveTensorCount) -> list[Kind]:
     for index, made in enumerate(count.made):
         if index in count.kind_of:
             kinds.append(count.kind_of[index])
+        elif made.comes_from_host and made.phase == "backward" and not made.is_recomputed:
+            kinds.append("activations")  # saved on the host (`gradients.offload`), and back
         elif made.comes_from_host or made.was_there:
             kinds.append("inputs")
         elif made.is_recomputed or (made.phase == "forward" and index not in freed_in_forward):

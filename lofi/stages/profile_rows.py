@@ -37,7 +37,8 @@ class AtFidelity:
     timeline: Timeline
     allocator: AllocatorPeaks | None
     """None on a CPU."""
-    transfer_sec: float | None
+    transfer_sec: float | None = None
+    """Of the batch's copy to the device, alone; None on a CPU."""
 
     @property
     def peak_bytes(self) -> int:

@@ -1,7 +1,8 @@
 """One recipe's training steps, measured: bytes by kind and phase, seconds by part. Runs in a process of its own.
 
 At every fidelity of the recipe's schedule: warm-up steps; timed steps; on CUDA one step whose phases' peaks the allocator
-tells; one counted step, which gives the bytes by kind and the curve. Speeds are over the timed steps of all fidelities,
+tells; one counted step, which gives the bytes by kind and the curve. The batches' copies to the device are timed last,
+so that the allocator tells of training steps alone. Speeds are over the timed steps of all fidelities,
 bytes those of the fidelity with the greatest peak.
 """
 
@@ -95,18 +96,23 @@ def measure_recipe(
     )
     seed_rank(recipe.seed, ranks.rank)
     engine.train()
-    found = []
+    measured: list[AtFidelity] = []
+    copied: list[list[Tensor]] = []
     for fidelity in dict.fromkeys(shape.schedule.fidelities):
         batches = (
             synthetic_batches(recipe, shape, fidelity=fidelity)
             if source is None
             else _real_batches(recipe, source, fidelity=fidelity)
         )
-        found.append(
-            _measure_fidelity(
-                engine, batches, fidelity=fidelity, options=options, device=ranks.device, advance=advance
-            )
+        at_fidelity, batch = _measure_fidelity(
+            engine, batches, fidelity=fidelity, options=options, device=ranks.device, advance=advance
         )
+        measured.append(at_fidelity)
+        copied.append(batch_tensors(batch))
+    found = [
+        replace(each, transfer_sec=transfer_seconds(tensors, device=ranks.device))
+        for each, tensors in zip(measured, copied, strict=True)
+    ]
     if options.snapshot is not None:
         _write_snapshot(engine, batches, folder=Path(options.snapshot), device=ranks.device)
     return measured_row(
@@ -156,7 +162,8 @@ def _measure_fidelity(
     options: ProfileOptions,
     device: torch.device,
     advance: Callable[[str], None],
-) -> AtFidelity:
+) -> tuple[AtFidelity, WindowBatch]:
+    """All but the copies alone, and the batch of the last step."""
     for _ in range(options.warm_up):
         _step(engine, next(batches), clock=StepClock(device=device))
         advance(f"{fidelity}, warming up")
@@ -167,20 +174,14 @@ def _measure_fidelity(
                 batch = next(batches)
             _step(engine, batch, clock=clock)
         advance(f"{fidelity}, timing")
-    transfer_sec = transfer_seconds(batch_tensors(batch), device=device)
     allocator = _allocator_peaks(engine, batch, device=device)
     advance(f"{fidelity}, reading the allocator")
     inputs = batch_tensors(batch) if device.type == "cpu" else []
     with count_engine(engine, device_type=device.type, inputs=inputs) as count:
         _step(engine, batch, clock=StepClock(device=device))
     advance(f"{fidelity}, counting")
-    return AtFidelity(
-        fidelity=fidelity,
-        clock=clock,
-        timeline=replay(count),
-        allocator=allocator,
-        transfer_sec=transfer_sec,
-    )
+    at_fidelity = AtFidelity(fidelity=fidelity, clock=clock, timeline=replay(count), allocator=allocator)
+    return at_fidelity, batch
 
 
 def batch_tensors(batch: WindowBatch) -> list[Tensor]:

@@ -10,7 +10,7 @@ from tiny_runs import SYNTHETIC, recipe_file, tiny_overrides
 from lofi.config.load import load_recipe
 from lofi.config.objectives import OWN_PARTS
 from lofi.memory.limits import device_bytes, is_out_of_memory
-from lofi.stages import profile
+from lofi.stages import profile, profile_steps
 from lofi.stages.method_names import method_name
 from lofi.stages.profile import NamedRecipe, load_recipes, measure_or_explain, run_profile
 from lofi.stages.profile_steps import ProfileOptions, measure_recipe, num_steps
@@ -55,6 +55,14 @@ def test_a_row_is_whole_without_any_data(name, benchmark, tmp_path):
     assert max(totals) == row["peak_bytes"]
     assert len(seen) == num_steps(recipe, OPTIONS)
     json.dumps(row, allow_nan=False)
+
+
+def test_copies_are_timed_after_all_that_the_allocator_tells(benchmark, tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(profile_steps, "_allocator_peaks", lambda *args, **options: order.append("allocator"))
+    monkeypatch.setattr(profile_steps, "transfer_seconds", lambda *args, **options: order.append("copies"))
+    measure_recipe(tiny_recipe("lofi_cyclic_tiny_actionformer", benchmark, tmp_path), options=OPTIONS)
+    assert order == ["allocator"] * 3 + ["copies"] * 3
 
 
 def test_a_cycle_is_measured_at_each_of_its_fidelities(benchmark, tmp_path):

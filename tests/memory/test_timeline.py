@@ -5,8 +5,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from lofi.gradients import offload
+from lofi.gradients.offload import saved_on_host
 from lofi.memory.counting import KINDS, LiveTensorCount
-from lofi.memory.timeline import replay
+from lofi.memory.fake import fake_tensors
+from lofi.memory.timeline import replay, storage_kinds
 
 FLOAT = 4
 
@@ -95,3 +98,19 @@ def test_what_was_there_before_the_step_is_an_input_though_nobody_said_so():
     with LiveTensorCount(device_type="cpu", kinds={"parameters": module.parameters()}) as count:
         module(frames.view(4, 5, 30).float()).sum().backward()
     assert max(replay(count).curve.live_bytes["inputs"]) == 20 * 30
+
+
+def test_activations_that_come_back_from_the_host_are_activations_and_copied_frames_inputs(monkeypatch):
+    monkeypatch.setattr(offload, "LEAST_BYTES", 0)
+    with fake_tensors():
+        module, frames = two_layers(), torch.zeros(20, 30, device="meta")
+        with LiveTensorCount(device_type="cpu", kinds={"parameters": module.parameters()}) as count:
+            x = frames.to("cpu")
+            with saved_on_host(frames.device):
+                y = checkpoint(module[2], torch.tanh(module[0](x)), use_reentrant=False)
+            y.sum().backward()
+    copies = [index for index, made in enumerate(count.made) if made.comes_from_host]
+    kinds = storage_kinds(count)
+    assert [kinds[index] for index in copies[:1]] == ["inputs"]
+    assert len(copies) > 1
+    assert {kinds[index] for index in copies[1:]} == {"activations"}
