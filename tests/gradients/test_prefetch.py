@@ -1,5 +1,6 @@
 """Frames on their way to the encoder: copied one chunk ahead, cut out and mirrored chunk by chunk."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from test_gradient_paths import SmallEncoder
 
 from lofi.batches import Views
+from lofi.gradients import offload
 from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
 from lofi.gradients.detached import encode_detached
@@ -111,7 +113,10 @@ def test_frames_that_are_on_the_device_are_not_copied(frames):
 @pytest.mark.parametrize(
     "name", ["chunked", "chunked_checkpointed", "sampled_recomputed", "detached", "checkpointed_offloaded"]
 )
-def test_frames_copied_ahead_give_the_same_bits_as_frames_that_were_there(name, is_pinned, frames):
+def test_frames_copied_ahead_give_the_same_bits_as_frames_that_were_there(
+    name, is_pinned, frames, monkeypatch
+):
+    monkeypatch.setattr(offload, "LEAST_BYTES", 0)
     many = frames.repeat(1, 1, 1, 8, 6, 6)
     waiting = many.pin_memory() if is_pinned else many
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
@@ -121,3 +126,30 @@ def test_frames_copied_ahead_give_the_same_bits_as_frames_that_were_there(name, 
             assert torch.equal(found[0], wanted[0])
             for one, other in zip(found[1], wanted[1], strict=True):
                 assert (one is None and other is None) or torch.equal(one, other)
+
+
+def fetched(count):
+    """Of what a count saw: copies from the host that the backward pass made, outside of recomputations."""
+    return [
+        made
+        for made in count.made
+        if made.comes_from_host and made.phase == "backward" and not made.is_recomputed
+    ]
+
+
+@pytest.mark.parametrize("least_bytes", [0, 1 << 30])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_inputs_of_blocks_wait_on_the_host_where_they_are_large(device, least_bytes, frames, monkeypatch):
+    """On the CPU fake tensors play: `meta` is the host."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    monkeypatch.setattr(offload, "LEAST_BYTES", least_bytes)
+    with fake_tensors() if device == "cpu" else nullcontext():
+        waiting = torch.empty(frames.shape, dtype=frames.dtype, device="meta") if device == "cpu" else frames
+        encoder = SmallEncoder().train()
+        encoder = encoder if device == "cpu" else encoder.to(device)
+        with LiveTensorCount(device_type=device) as count:
+            encode_checkpointed(encoder, waiting, snippet_seeds=None, offload=True).sum().backward()
+    blocks = [B * L * each * T * H * W * 4 for each in (C, 4)]
+    found = [made.num_bytes for made in fetched(count)]
+    assert set(blocks) <= set(found) if least_bytes == 0 else not found
