@@ -19,7 +19,8 @@ part of it (`deepspeed_engine.estimate_model_states`).
 How exact: configs/synthetic/full_tiny_actionformer.yaml at 8 snippets in fp32, one rank on a CPU, deepspeed 0.19.8, against
 a counted step. Stage 1: 464 bytes too many of 23.2 MB (the optimizer's counts of steps). Stage 3 was 1.7 MB too many of
 21.5 MB when two buckets were assumed; since, one is. Stage 2 is not compared. The buckets themselves, their number, size and
-type, were read off the engine on a CPU at stages 1, 2 and 3, in fp32 and bf16, with and without overlap_comm.
+type, were read off the engine on a CPU at stages 1, 2 and 3, in fp32 and bf16; with and without overlap_comm at stage 2 in
+bf16 alone.
 
 Not confirmed, and not part of the formula: under autocast a bucket of 32 bit is copied to 16 bit to be sent (stages 1
 and 2), which adds up to 2 x reduce_bucket_size for that moment; gradients that a bucket of stages 1 and 2 took over are
