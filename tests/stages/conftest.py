@@ -1,17 +1,7 @@
 """Runs of the tiny recipes in this process, each once."""
 
 import pytest
-import torch
 from tiny_runs import recipe_file, tiny_overrides
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Equal sums in every run: sums depend on the number of threads, and shared runs are made before any test begins."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
