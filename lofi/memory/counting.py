@@ -53,7 +53,8 @@ class Event:
 
 
 class LiveTensorCount(TorchDispatchMode):
-    """Inside the `with`, `live_bytes` follows the storages that are alive and `peak_bytes` their greatest sum.
+    """Inside the `with`, `live_bytes` follows the storages that are alive and `peak_bytes` their greatest sum. After it
+    nothing changes any more, so that the history can be read while storages go on being freed, in any thread.
 
     The phase of an operation needs no word from the loop: backward is what autograd runs, forward what was before it, and
     optimizer (clipping included) what comes after the last backward pass.
@@ -79,6 +80,7 @@ class LiveTensorCount(TorchDispatchMode):
         self.live_bytes = 0
         self.peak_bytes = 0
         self.num_operations = 0
+        self.is_over = False
         self.phase: Phase = "forward"
         self.made: list[Made] = []
         self.events: list[Event] = []
@@ -112,6 +114,7 @@ class LiveTensorCount(TorchDispatchMode):
         super().__exit__(*error)
         if self.phase == "backward":
             self._mark_gradients()
+        self.is_over = True
 
     def mark(self, kind: Kind, tensors: Iterable[Tensor]) -> None:
         """State the kind of storages that are alive, for all their life; a kind that was stated earlier stays."""
@@ -164,6 +167,8 @@ class LiveTensorCount(TorchDispatchMode):
         weakref.finalize(storage, self._drop, key)
 
     def _drop(self, key: int) -> None:
+        if self.is_over:
+            return
         index = self._live.pop(key)
         self._note(index, is_made=False)
         self.live_bytes -= self.made[index].num_bytes

@@ -10,10 +10,20 @@ def test_the_peak_counts_what_is_alive_together_to_the_byte():
         second = torch.zeros(500, dtype=torch.uint8)
         del first
         third = torch.zeros(700, dtype=torch.uint8)
+        assert count.live_bytes == 1200
+        del second, third
+        assert count.live_bytes == 0
     assert count.peak_bytes == 1500
-    assert count.live_bytes == 1200
-    del second, third
-    assert count.live_bytes == 0
+
+
+def test_a_count_that_is_over_keeps_its_history_whatever_is_freed_then():
+    """A garbage collection may free storages while the history is read."""
+    with LiveTensorCount([], device_type="cpu") as count:
+        tensor = torch.zeros(1000, dtype=torch.uint8)
+    history = list(count.events)
+    del tensor
+    assert count.events == history
+    assert count.live_bytes == 1000
 
 
 def test_known_tensors_count_once_and_views_never():
