@@ -149,7 +149,7 @@ def how_it_was_made(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else None),
     ]
     for method, chain in (report.get("methods") or {}).items():
-        made.append((f"chain of {method}", " -> ".join(Path(file).stem for file in chain)))
+        made.append((f"chain of {method}", " -> ".join(map(_link, chain))))
     made += [
         (name.replace("_", " "), _plain(value)) for name, value in environment.items() if value is not None
     ]
@@ -157,6 +157,12 @@ def how_it_was_made(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if report.get("benchmark") is not None:
         made.append(("benchmark", _plain(report["benchmark"])))
     return [(name, str(value)) for name, value in made if value is not None]
+
+
+def _link(recipe: str) -> str:
+    """A recipe file of a chain, which values may follow: its name, and those."""
+    file, *overrides = shlex.split(recipe)
+    return " ".join([Path(file).stem, *overrides])
 
 
 def _title(report: Mapping[str, Any]) -> str:

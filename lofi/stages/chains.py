@@ -6,6 +6,7 @@ of the last extraction, and a recipe whose adapter stays as it is takes the last
 alike share those stages.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ class Comparison:
     """A comparison file: which chains, over which seeds, on which data."""
 
     methods: dict[str, list[str]]
-    """Name -> its chain of recipe files, in order."""
+    """Name -> its chain of recipe files, in order; after a file may stand values of it to change, as on a command line:
+    `configs/synthetic/sola_tiny.yaml objective.symmetric=true`."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Each chain is run once per seed; the recipes' own `seed` is replaced."""
     output: str = ""
@@ -104,14 +106,15 @@ def chain_stages(
     """The stages of one method and seed, each linked to those before."""
     names: list[str] = []
     before: list[Stage] = []
-    for file in comparison.methods[method]:
-        names.append(Path(file).stem)
+    for link in comparison.methods[method]:
+        file, *overrides = shlex.split(link)
+        names.append("+".join([Path(file).stem, *overrides]).replace("/", "_"))
         path = Path(comparison.output) / f"seed_{seed}" / "__".join(names)
         recipe: Recipe | ExtractionRecipe
         if is_extraction_recipe(file):
-            recipe = replace(load_extraction_recipe(file), output=str(path))
+            recipe = replace(load_extraction_recipe(file, overrides), output=str(path))
         else:
-            recipe = replace(load_recipe(file, parts=parts), output=str(path), seed=seed)
+            recipe = replace(load_recipe(file, overrides, parts=parts), output=str(path), seed=seed)
         if comparison.data_output is not None:
             recipe = _read_benchmark(recipe, comparison.data_output)
         if before:

@@ -64,6 +64,26 @@ def compared(write):
     return path, path.parent / "out", run_comparison(comparison)
 
 
+def test_a_chain_may_change_values_of_a_recipe_in_a_stage_of_its_own(write):
+    path = write(CHAINS)
+    plain = yaml.safe_load(path.read_text())
+    tac, extract, frozen = plain["methods"]["frozen"]
+    plain["methods"] = {
+        "frozen": [tac, extract, frozen],
+        "slow": [tac, extract, f"{frozen} optimizer.lr=0.5"],
+    }
+    path.write_text(yaml.safe_dump(plain))
+    comparison = load_comparison(path)
+    stages = {method: list(chain_stages(comparison, method, seed=0)) for method in plain["methods"]}
+    assert stages["frozen"][:2] == stages["slow"][:2]
+    assert stages["slow"][2].recipe.optimizer_config.lr == 0.5
+    assert stages["slow"][2].path.name == stages["frozen"][2].path.name + "+optimizer.lr=0.5"
+    plain["methods"]["slow"][2] = f"{frozen} optimizer.rl=0.5"
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(RecipeError, match=r"optimizer.*rl"):
+        load_comparison(path)
+
+
 def test_a_comparison_writes_a_row_for_every_method_and_seed(compared):
     _, output, code = compared
     assert code == 0
