@@ -14,6 +14,7 @@ LAYERS = {
     "protocols": 0,
     "progress": 0,
     "files": 0,
+    "run_files": 0,
     "data": 1,
     "encoders": 1,
     "heads": 1,

@@ -1,11 +1,10 @@
 """Which file a path of a recipe means: a file of weights, a checkpoint, or a run directory."""
 
-import json
 import re
 from pathlib import Path
 
-WEIGHTS_FILE = "weights.safetensors"
-BEST_FILE = "best.json"
+from lofi.run_files import BEST_FILE, WEIGHTS_FILE, read_best_file
+
 TORCHVISION_PREFIX = "torchvision:"
 
 
@@ -39,21 +38,15 @@ def find_weights(source: str | Path) -> Path:
 
 def _best_checkpoint(checkpoints: Path) -> Path | None:
     """The checkpoint that best.json names, where the run hands on its best and not its newest."""
-    file = checkpoints / BEST_FILE
-    if not file.is_file():
-        return None
     try:
-        content = json.loads(file.read_text())
-        best = checkpoints / content["checkpoint"]
-        is_handed_on = content["weights"] == "best"
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"encoder.weights: {file} cannot be read ({error}); name a checkpoint beside it."
-        ) from error
-    if not is_handed_on:
+        best = read_best_file(checkpoints)
+    except ValueError as error:
+        raise ValueError(f"encoder.weights: {error}") from error
+    if best is None or not best.is_handed_on:
         return None
-    if not (best / WEIGHTS_FILE).is_file():
+    if not (best.checkpoint / WEIGHTS_FILE).is_file():
         raise ValueError(
-            f"encoder.weights: {file} names {best.name}, which has no {WEIGHTS_FILE}; name another checkpoint."
+            f"encoder.weights: {checkpoints / BEST_FILE} names {best.checkpoint.name}, which has no {WEIGHTS_FILE}; name "
+            "another checkpoint."
         )
-    return best
+    return best.checkpoint

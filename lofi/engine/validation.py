@@ -19,9 +19,7 @@ from torch import nn
 from lofi.engine.checkpoint import Position, checkpoint_name, newest_weights, whole_weights
 from lofi.engine.metrics import read_metrics
 from lofi.files import write_json, write_text
-
-BEST_FILE = "best.json"
-"""In a run's `checkpoints/`."""
+from lofi.run_files import BEST_FILE, read_best_file
 
 SELECTION_NOTE = (
     "the best checkpoint was chosen on the subset that it is measured on, so its score is optimistic; compare it with other "
@@ -133,15 +131,8 @@ def write_best(
 
 def read_best(checkpoints: Path) -> Path | None:
     """The best checkpoint so far; None where nothing was validated."""
-    try:
-        name = json.loads((checkpoints / BEST_FILE).read_text())["checkpoint"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{checkpoints / BEST_FILE} cannot be read ({error}); --resume writes it anew."
-        ) from error
-    return checkpoints / str(name)
+    best = read_best_file(checkpoints)
+    return None if best is None else best.checkpoint
 
 
 def run_weights(checkpoints: Path, *, choice: Literal["newest", "best"]) -> Path:
@@ -164,6 +155,6 @@ def run_weights(checkpoints: Path, *, choice: Literal["newest", "best"]) -> Path
 
 def handed_on_weights(checkpoints: Path) -> Path:
     """The weights that a run hands on: those of its best checkpoint where its recipe says so, else of its newest."""
-    best = checkpoints / BEST_FILE
-    takes_best = read_best(checkpoints) is not None and json.loads(best.read_text()).get("weights") == "best"
+    best = read_best_file(checkpoints)
+    takes_best = best is not None and best.is_handed_on
     return run_weights(checkpoints, choice="best" if takes_best else "newest")
