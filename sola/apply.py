@@ -114,7 +114,9 @@ def _open_output(
             "hidden_width": config.hidden_width,
             "kernels": list(config.kernels),
             "dilations": list(config.dilations),
+            "weights": config.weights,
             "weights_sha256": digest.hexdigest(),
+            **({"after": parent.manifest.adapter} if parent.manifest.adapter else {}),
         },
         versions=package_versions(),
     )

@@ -44,7 +44,8 @@ class FeatureManifest:
     versions: dict[str, str] = field(default_factory=dict)
     """Library name -> version."""
     adapter: dict[str, Any] = field(default_factory=dict)
-    """What changed the encoder's features: its name, options and the hash of its weights; empty where nothing did."""
+    """What changed the encoder's features: its name, options, weights and their hash; `after`: what changed them before
+    it, in the same form. Empty where nothing did."""
     parent: str | None = None
     """What these features were made from, where that is other features: that directory's manifest, as a hash or a path."""
     first_row_sec: float | None = None
@@ -149,7 +150,13 @@ def deciding_values(manifest: FeatureManifest) -> dict[str, Any]:
     """What two manifests of the same features have in common."""
     values = _manifest_values(manifest)
     del values["versions"]
-    values["encoder"].pop("weights", None)
+    values["encoder"].pop(
+        "weights", None
+    )  # where weights lay plays no part; weights_sha256 says which they were
+    adapter: dict[str, Any] = values["adapter"]
+    while adapter:
+        adapter.pop("weights", None)
+        adapter = adapter.get("after", {})
     if manifest.parent is not None:  # "NAME, manifest HASH": a directory may be moved
         values["parent"] = manifest.parent.rpartition(", manifest ")[2]
     return values

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from lofi.data.feature_failures import failed_videos, refuse_failed_videos
 from lofi.data.feature_store import (
     FeatureDirectory,
+    FeatureManifest,
     check_features,
     num_feature_rows,
     read_feature,
@@ -73,11 +74,9 @@ class FeatureWindows(Dataset[WindowSample]):
             features = torch.zeros(num_snippets, self._directory.manifest.feature_width)
             return failed_sample(window, self._failures[window.video], features=features)
         num_rows = num_feature_rows(self._directory, window.video)
-        centres_sec = snippet_centres_sec(window.start_sec, window.end_sec, num_snippets=num_snippets)
-        positions = self._directory.manifest.row_positions(
-            centres_sec, num_rows=num_rows, duration_sec=window.video_duration_sec
+        positions = snippet_rows(
+            window, self._directory.manifest, num_rows=num_rows, num_snippets=num_snippets
         )
-        positions = np.clip(positions, 0, num_rows - 1)
         first = int(np.floor(positions[0] + _POSITION_TOLERANCE))
         last = int(np.ceil(positions[-1] - _POSITION_TOLERANCE))
         rows = read_feature(self._directory, window.video, rows=(first, last + 1))
@@ -87,6 +86,16 @@ class FeatureWindows(Dataset[WindowSample]):
             mask=window_mask(window, num_snippets=num_snippets),
             features=torch.from_numpy(interpolate_rows(rows, positions - first)),
         )
+
+
+def snippet_rows(
+    window: Window, manifest: FeatureManifest, *, num_rows: int, num_snippets: int
+) -> np.ndarray:
+    """(L,) where a window's snippets lie among its video's rows, in row index, 0 to num_rows - 1."""
+    centres_sec = snippet_centres_sec(window.start_sec, window.end_sec, num_snippets=num_snippets)
+    positions = manifest.row_positions(centres_sec, num_rows=num_rows, duration_sec=window.video_duration_sec)
+    clipped: np.ndarray = np.clip(positions, 0, num_rows - 1)
+    return clipped
 
 
 def interpolate_rows(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -191,14 +191,20 @@ def newest_weights(folder: Path) -> Path:
     )
 
 
-def check_classes(weights: Path, classes: Sequence[str]) -> None:
-    """Raise ValueError where weights were trained for other classes, or for the same ones in another order."""
+def read_classes(weights: Path) -> tuple[str, ...] | None:
+    """The classes that weights were trained for, in order; None where their file does not say."""
     try:
         with safe_open(weights, framework="pt") as file:
             trained_for = json.loads((file.metadata() or {}).get("classes", "null"))
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{weights} cannot be read ({error}).") from error
-    if trained_for is not None and trained_for != list(classes):
+    return None if trained_for is None else tuple(trained_for)
+
+
+def check_classes(weights: Path, classes: Sequence[str]) -> None:
+    """Raise ValueError where weights were trained for other classes, or for the same ones in another order."""
+    trained_for = read_classes(weights)
+    if trained_for is not None and trained_for != tuple(classes):
         raise ValueError(
             f"{weights} was trained for the classes {', '.join(trained_for)}; data.annotations now has "
             f"{', '.join(classes)}. Use the annotations it was trained with, or train again."

@@ -140,7 +140,7 @@ def predict_and_score(
         world_size=ranks.world_size,
     )
     batches = build_loader(dataset, plan.batches(), workers=recipe.data.workers)
-    with _autocast(recipe, ranks.device):
+    with prediction_autocast(recipe, ranks.device):
         found, failures = detect_windows(detector.detect, batches, num_windows=plan.num_windows, title=title)
     assert recipe.postprocess is not None
     predictions = merge_videos(found, config=recipe.postprocess, classes=annotations.classes)
@@ -169,7 +169,8 @@ def recipe_precision(recipe: Recipe, device: torch.device) -> str:
     )
 
 
-def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[None]:
+def prediction_autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[None]:
+    """The context in which a recipe's detector predicts on this device."""
     precision = recipe_precision(recipe, device)
     if precision == "fp32":
         return nullcontext()

@@ -134,7 +134,7 @@ def _open_directory(
     fidelity = recipe.fidelity.full
     manifest = FeatureManifest(
         encoder={"name": recipe.encoder.name, **asdict(recipe.encoder.config)},
-        weights_sha256=_weights_sha256(encoder),
+        weights_sha256=weights_sha256(encoder),
         fidelity=asdict(fidelity),
         grid=asdict(grid),
         feature_width=int(encoder.feature_width),  # type: ignore[arg-type]
@@ -164,10 +164,10 @@ def _windows_to_do(
     return windows, len(annotations.videos) - len(videos)
 
 
-def _weights_sha256(encoder: nn.Module) -> str:
-    """Of the encoder's weights and buffers as they are used, whatever file they came from."""
+def weights_sha256(module: nn.Module) -> str:
+    """Of a module's weights and buffers as they are used, whatever file they came from: what manifests carry."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
