@@ -152,7 +152,7 @@ def deciding_values(manifest: FeatureManifest) -> dict[str, Any]:
     del values["versions"]
     values["encoder"].pop(
         "weights", None
-    )  # where weights lay plays no part; weights_sha256 says which they were
+    )  # where they lay plays no part; weights_sha256 says which they were
     adapter: dict[str, Any] = values["adapter"]
     while adapter:
         adapter.pop("weights", None)
