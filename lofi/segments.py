@@ -13,6 +13,9 @@ import numpy as np
 if TYPE_CHECKING:  # importing torch takes seconds, and scoring files needs none of it
     from torch import Tensor
 
+UNLABELLED = -1
+"""Label of a detection without a class: a proposal, whose class a video-level classifier says (`heads.postprocess`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSegment:
@@ -69,7 +72,7 @@ class Detections:
     """What a head finds in one window.
 
     segments: (N, 2) float, in snippet index (from a head) or seconds (after `heads.postprocess`). scores: (N,) between 0
-    and 1. labels: (N,) int64 class index.
+    and 1. labels: (N,) int64 class index, or `UNLABELLED`.
     """
 
     segments: Tensor

@@ -100,6 +100,7 @@ def check_recipe(recipe: Recipe) -> None:
         _refuse_set(recipe.grid, "grid", tuple(recipe.grid.__dataclass_fields__), f"with objective: {name}")
     without_effect = tuple(key for key in OBJECTIVE_DATA_OPTIONS if key not in kind.data_options)
     _refuse_set(recipe.data, "data", without_effect, f"with objective: {name}")
+    _check_labels(recipe)
     _check_gradient(recipe)
     check_deepspeed_block(recipe.deepspeed)
 
@@ -134,6 +135,18 @@ def _check_source(recipe: Recipe) -> None:
     for key in ("encoder", "fidelity"):
         if getattr(recipe, key) is None:
             raise ValueError(f"{key} is missing; data.videos needs one.")
+
+
+def _check_labels(recipe: Recipe) -> None:
+    """Proposals without a class need somebody who says it."""
+    if recipe.head is None or not getattr(recipe.head.config, "needs_video_scores", False):
+        return
+    if recipe.postprocess is None or recipe.postprocess.video_scores is None:
+        raise ValueError(
+            f"postprocess.video_scores is missing; head.name: {recipe.head.name} finds proposals without a class here. Name a "
+            "file with the scores of a video-level classifier, or set head.labels: own (actionformer, tridet: "
+            "head.class_agnostic: false)."
+        )
 
 
 def _check_gradient(recipe: Recipe) -> None:

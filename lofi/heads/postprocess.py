@@ -1,7 +1,8 @@
 """Detections of a video's windows -> its final detections in seconds: window merging, soft-NMS, score fusion.
 
 The order is that of the field's pipelines: map every window to seconds, clip to the video, put all windows together,
-suppress overlaps, keep the best; then, where an external video-level classifier speaks, multiply by its scores.
+suppress overlaps, keep the best; then, where an external video-level classifier speaks, multiply by its scores. Proposals
+(detections without a class) become a detection of each of the classifier's best classes.
 
 The file of video-level scores has the form that ActivityNet's classification results (CUHK) are passed around in:
 `{"class": [NAME, ...], "results": {VIDEO: [SCORE of each class, ...]}}`, scores not below 0. Names of videos may carry
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lofi.heads.soft_nms import NMS_METHODS, NmsMethod, soft_nms
-from lofi.segments import Detection, Detections, Window, snippets_to_seconds
+from lofi.segments import UNLABELLED, Detection, Detections, Window, snippets_to_seconds
 
 DEFAULT_SIGMA = 0.5
 DEFAULT_TIOU_THRESHOLD = 0.5
@@ -108,7 +109,8 @@ def merge_windows(
 
     Returns:
         Detections in seconds, clipped to [0, duration], on the device of the windows' detections. Those that lie outside
-        the video or have no length are dropped; times or scores that are not finite raise ValueError with the video.
+        the video or have no length are dropped; times or scores that are not finite raise ValueError with the video, and so
+        do proposals without class_scores.
     """
     videos = sorted({each.window.video for each in windows})
     if len(videos) != 1:
@@ -149,6 +151,11 @@ def merge_windows(
         labels=labels[suppressed.index],
     )
     if class_scores is None:
+        if (merged.labels == UNLABELLED).any():
+            raise ValueError(
+                f"video {videos[0]!r}: the head finds proposals without a class (head.labels: external, or "
+                "head.class_agnostic); set postprocess.video_scores, or let the head learn the classes."
+            )
         return merged
     return fuse_video_scores(merged, class_scores, top_k=config.video_scores_top_k)
 
@@ -159,15 +166,21 @@ def fuse_video_scores(
     """Multiply the scores of one video's detections by a video-level classifier's, best first again.
 
     Args:
-        detections: of the video, any unit.
+        detections: of the video, any unit. Those without a class become one of every class that counts.
         class_scores: (K,) of the video, not below 0.
         top_k: only the video's best so many classes count (detections of other classes are dropped). None: all.
     """
     num_best = len(class_scores) if top_k is None else min(top_k, len(class_scores))
     best = class_scores.topk(num_best).indices.to(detections.labels.device)
+    is_proposal = detections.labels == UNLABELLED
     counts = torch.isin(detections.labels, best)
     segments, labels = detections.segments[counts], detections.labels[counts]
-    scores = detections.scores[counts] * class_scores.to(detections.scores)[labels]
+    scores = detections.scores[counts]
+    if is_proposal.any():
+        segments = torch.cat([segments, detections.segments[is_proposal].repeat_interleave(num_best, dim=0)])
+        scores = torch.cat([scores, detections.scores[is_proposal].repeat_interleave(num_best)])
+        labels = torch.cat([labels, best.repeat(int(is_proposal.sum()))])
+    scores = scores * class_scores.to(scores)[labels]
     order = scores.sort(descending=True, stable=True).indices
     return Detections(segments=segments[order], scores=scores[order], labels=labels[order])
 

@@ -111,6 +111,17 @@ def test_fusion_follows_suppression_and_takes_k_from_the_recipe() -> None:
         merge_windows(windows, config=config)
 
 
+def test_proposals_become_a_detection_of_each_of_the_best_classes() -> None:
+    windows = [found_in(0, 16, (1, 3, 0.9, -1), (1, 3, 0.8, -1), (4, 6, 0.5, -1))]
+    config = PostprocessConfig(nms="hard", video_scores="scores.json", video_scores_top_k=2)
+    merged = merge_windows(windows, config=config, class_scores=torch.tensor([0.3, 0.1, 0.6]))
+    assert merged.labels.tolist() == [2, 2, 0, 0]
+    assert merged.scores.tolist() == pytest.approx([0.54, 0.3, 0.27, 0.15])
+    assert merged.segments.tolist() == [[2.0, 6.0], [8.0, 12.0], [2.0, 6.0], [8.0, 12.0]]
+    with pytest.raises(ValueError, match=r"video 'v': the head finds proposals without a class"):
+        merge_windows(windows, config=PostprocessConfig())
+
+
 def test_video_scores_are_read_in_the_order_of_the_classes(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     path.write_text(json.dumps({"class": ["b", "x", "a"], "results": {"v_one": [0.1, 0.2, 0.7]}}))

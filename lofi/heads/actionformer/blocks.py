@@ -13,15 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lofi.heads.masking import masked
+
 DENSE_MAX_LENGTH = 128
 """Up to this L the whole (L, L) score matrix with a band mask is faster than blocks of queries."""
 QUERY_BLOCK = 64
 """Queries that share one stretch of keys when L is greater: memory is L x (64 + window), not L x L."""
-
-
-def masked(x: Tensor, mask: Tensor) -> Tensor:
-    """Zero at the masked positions: x (B, C, L), mask (B, L) -> (B, C, L). Removes NaN, and its gradient."""
-    return x.masked_fill(~mask[:, None, :], 0.0)
 
 
 def local_attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, window: int | None) -> Tensor:

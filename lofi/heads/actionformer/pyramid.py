@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lofi.heads.actionformer.blocks import ChannelNorm, ConvNormRelu, TransformerBlock, masked
+from lofi.heads.actionformer.blocks import ChannelNorm, ConvNormRelu, TransformerBlock
+from lofi.heads.masking import masked
 
 
 @dataclass(frozen=True, kw_only=True)

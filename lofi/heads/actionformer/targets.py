@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lofi.heads.actionformer.pyramid import Locations
+from lofi.heads.padded_targets import pad_targets
 from lofi.segments import Targets
 
 EQUAL_LENGTH_SNIPPETS = 1e-3
@@ -42,7 +43,8 @@ def assign_targets(
         centre_radius: strides of the location's level.
     """
     centre = locations.centre
-    segments, labels, exists = _padded(targets, like=centre)
+    padded = pad_targets(targets, dtype=centre.dtype, device=centre.device)
+    segments, labels, exists = padded.segments, padded.labels, padded.exists
     start, end = segments[:, None, :, 0], segments[:, None, :, 1]  # (B, 1, N)
     middle = (start + end) / 2
     radius = (locations.stride * centre_radius)[:, None]  # (M, 1)
@@ -66,17 +68,3 @@ def assign_targets(
     distances = torch.stack([left.gather(2, first), right.gather(2, first)], dim=3).squeeze(2)
     distances = torch.where(is_positive[:, :, None], distances / locations.stride[:, None], 1.0)
     return LocationTargets(classes=classes, distances=distances, is_positive=is_positive)
-
-
-def _padded(targets: Sequence[Targets], *, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Segments (B, N, 2), labels (B, N) and whether they exist (B, N), padded to the fullest window (at least 1)."""
-    size = max(1, *(len(target.labels) for target in targets))
-    segments = torch.zeros(len(targets), size, 2, dtype=like.dtype)
-    labels = torch.zeros(len(targets), size, dtype=torch.int64)
-    exists = torch.zeros(len(targets), size, dtype=torch.bool)
-    for row, target in enumerate(targets):
-        count = len(target.labels)
-        segments[row, :count] = target.segments.to(segments)
-        labels[row, :count] = target.labels.to(labels)
-        exists[row, :count] = True
-    return segments.to(like.device), labels.to(like.device), exists.to(like.device)

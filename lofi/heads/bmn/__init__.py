@@ -1,0 +1,1 @@
+"""The BMN head: `model`; maps, losses and candidates are `heads.proposals`."""

@@ -1,0 +1,1 @@
+"""The G-TAD head: `graph` (GCNeXt), `model` (all together); maps, losses and candidates are `heads.proposals`."""
