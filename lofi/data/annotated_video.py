@@ -30,6 +30,9 @@ class AnnotatedVideo:
     """In the file's order, clipped to [0, duration_sec] unless read as published."""
     file: str | None = None
     """Path below the folder of videos, where it is not NAME with a known extension."""
+    ambiguous: tuple[tuple[float, float], ...] = ()
+    """Start and end in seconds of stretches that may or may not show an action: no instances, and under THUMOS14's own
+    protocol no place for false positives either."""
 
 
 def read_video(
@@ -66,12 +69,15 @@ def read_video(
     file = entry.get("file")
     if file is not None and (not isinstance(file, str) or not file):
         report(f'"file" is {file!r}; it must be a path below the folder of videos.')
-    rows = entry.get("annotations")
+    key = "published" if as_published and "published" in entry else "annotations"
+    rows = entry.get(key)
     if not isinstance(rows, list):
-        report(
-            f'"annotations" is {_shown(entry, "annotations")}; it must be a list, [] where there are none.'
-        )
+        report(f'"{key}" is {_shown(entry, key)}; it must be a list, [] where there are none.')
         return None
+    stretches = entry.get("ambiguous", [])
+    ambiguous = [_stretch(pair) for pair in stretches] if isinstance(stretches, list) else [None]
+    if None in ambiguous:
+        report('"ambiguous" must be a list of [start, end] in seconds.')
     segments = []
     for index, row in enumerate(rows):
         try:
@@ -80,13 +86,18 @@ def read_video(
             else:
                 segments.append(_checked_segment(row, duration_sec=duration_sec, allowed=allowed))
         except ValueError as error:
-            report(f"annotations[{index}]: {error}")
+            report(f"{key}[{index}]: {error}")
     if len(problems) > count_before:
         return None
     assert isinstance(subset, str)
     assert duration_sec is not None
     return AnnotatedVideo(
-        name=name, subset=subset, duration_sec=duration_sec, segments=tuple(segments), file=file
+        name=name,
+        subset=subset,
+        duration_sec=duration_sec,
+        segments=tuple(segments),
+        file=file,
+        ambiguous=tuple(pair for pair in ambiguous if pair is not None),
     )
 
 
@@ -135,6 +146,13 @@ def _times_of(row: dict[str, Any], *, convert: Callable[[Any], float | None]) ->
         raise ValueError(
             f'"segment" is {_shown(row, "segment")}; it must be two numbers, [start, end] in seconds.'
         )
+    return times[0], times[1]
+
+
+def _stretch(pair: Any) -> tuple[float, float] | None:
+    times = [_finite(value) for value in pair] if isinstance(pair, list) else []
+    if len(times) != 2 or times[0] is None or times[1] is None or times[1] < times[0]:
+        return None
     return times[0], times[1]
 
 

@@ -4,9 +4,11 @@
      "database": {VIDEO: {"subset": NAME, "duration": SECONDS, "file": PATH,      "file" is optional
                           "annotations": [{"segment": [START, END], "label": NAME}, ...]}}}
 
-The form is ActivityNet's own (http://activity-net.org), with two keys more; any other key is allowed and ignored. A file
-is taken whole or refused: one message names the first problem and counts the rest. What makes a segment usable for
-training, and what is kept for evaluation, is in `annotated_video`.
+The form is ActivityNet's own (http://activity-net.org), with two keys more; any other key is allowed and ignored, but for
+two that launch/prepare.py writes into a video where a dataset gives cause: "published" has all its instances as the dataset
+has them, where "annotations" has those that training can use, and "ambiguous" THUMOS14's stretches [START, END] that are no
+instances. A file is taken whole or refused: one message names the first problem and counts the rest. What makes a segment
+usable for training, and what is kept for evaluation, is in `annotated_video`.
 """
 
 import json
@@ -69,10 +71,10 @@ def read_annotations(path: str | Path, *, as_published: bool = False) -> Annotat
     Args:
         path: the file.
         as_published: for evaluation alone, where a score must mean what it means elsewhere: take the segments of public
-            files as they are. Nothing is clipped; segments without length, reversed or outside their video, durations
-            that are missing (NaN), times written as strings and labels beyond "classes" are kept. What each of them
-            counts for is up to the evaluation's protocol; results.json has how many segments are without length, reversed
-            or outside their video.
+            files as they are, and those of "published" where a video has it. Nothing is clipped; segments without
+            length, reversed or outside their video, durations that are missing (NaN), times written as strings and labels
+            beyond "classes" are kept. What each of them counts for is up to the evaluation's protocol; results.json has
+            how many segments are without length, reversed or outside their video.
 
     Raises:
         ValueError: the file is missing, is no JSON, or is wrong somewhere: names file, video and key.

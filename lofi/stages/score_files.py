@@ -146,6 +146,8 @@ def _read_subset(sources: Sources, *, scoring: Scoring) -> _Subset:
         if name is None:
             name = default_subset(rules, {video.subset for video in annotated.videos.values()})
         videos = annotated.subset(name)
+        if ambiguous is None and protocol.ambiguous_is_left_out:  # what the annotations have themselves
+            ambiguous = {video.name: list(video.ambiguous) for video in videos if video.ambiguous} or None
         truth = ground_truth_of(
             {video.name: video.segments for video in videos},
             rules=rules,

@@ -1,0 +1,1 @@
+"""Datasets' own annotation files and own tables, read into one plain value; `table` has them by name."""
