@@ -1,0 +1,92 @@
+"""Say what a file of weights is, which encoder takes it, and the recipe's lines for it.
+
+    python -m lofi.encoders.weights r2plus1d_34-tsp_on_activitynet.pth
+    python -m lofi.encoders.weights checkpoint.pth --encoder videomae size=large
+    python -m lofi.encoders.weights runs/lofi_s_tiny_actionformer
+    python -m lofi.encoders.weights torchvision:R2Plus1D_18_Weights.KINETICS400_V1
+    python -m lofi.encoders.weights hf:MCG-NJU/videomae-base-finetuned-kinetics
+    python -m lofi.encoders.weights model.pth --encoder tsm_resnet depth=50 'allow_unmatched=[layer3.*.nl.*]'
+
+Known are weights of torchvision and timm (by name or as a file), of the repositories of TSM, TSP, VideoMAE (V1, V2) and Video
+Swin, of MMAction2 (TSM, R(2+1)D, Swin, VideoMAE), of Hugging Face's VideoMAE, and of this program. Nothing is written.
+
+Exit code: 0 where the weights fit an encoder (the named one), 1 where they do not, 2 where they cannot be read.
+"""
+
+import argparse
+import ast
+import sys
+from dataclasses import fields
+from typing import Any
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m lofi.encoders.weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "weights",
+        help="a file, a run or checkpoint directory, torchvision:NAME, timm:NAME, hf:OWNER/REPOSITORY[/FILE]",
+    )
+    parser.add_argument("--encoder", metavar="NAME", help="hold them against this encoder alone (all)")
+    parser.add_argument(
+        "options", nargs="*", metavar="key=value", help="options of --encoder, as in a recipe"
+    )
+    arguments = parser.parse_intermixed_args()
+    if arguments.options and arguments.encoder is None:
+        parser.error("key=value are options of an encoder; name it with --encoder")
+
+    from lofi.encoders import ENCODERS
+    from lofi.encoders.weights.describe import candidates, describe, meet
+    from lofi.encoders.weights.sources import read_source
+
+    try:
+        options = dict(_option(text) for text in arguments.options)
+        torchvision_name = None
+        if arguments.encoder is not None and arguments.encoder in ENCODERS:
+            torchvision_name = _torchvision_name(arguments.encoder, options)
+        source = read_source(arguments.weights, torchvision_name=torchvision_name)
+        found = (
+            candidates(source.state)
+            if arguments.encoder is None
+            else [meet(arguments.encoder, options, source.state)]
+        )
+        print(describe(source, found, weights=arguments.weights))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0 if found[0].fit.is_whole else 1
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`key=value` as a recipe would read it: numbers, words, [lists of words]."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{text!r} is not of the form key=value.")
+    if value.startswith("[") and value.endswith("]"):
+        words = (word.strip().strip("'\"") for word in value[1:-1].split(","))
+        return key, tuple(word for word in words if word)
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def _torchvision_name(name: str, options: dict[str, Any]) -> str | None:
+    """torchvision's network of an encoder, for weights that are named without it."""
+    import torch
+
+    from lofi.encoders import ENCODERS
+
+    config_class, build = ENCODERS[name]
+    known = {each.name for each in fields(config_class)}
+    with torch.device("meta"):
+        encoder = build(config_class(**{key: value for key, value in options.items() if key in known}))
+    network: str | None = getattr(encoder, "torchvision_name", None)
+    return network
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,143 @@
+"""What a file of weights is, and which encoder takes it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+from lofi.encoders import ENCODERS
+from lofi.encoders.weights.loading import Fit, dropped_modules, family_of, fit_weights
+from lofi.encoders.weights.sources import Source
+
+NOT_ARCHITECTURE = ("norm", "adapters")
+"""Choices of an encoder's configuration that its public weights do not depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An encoder, and how the weights meet it."""
+
+    name: str
+    """A key of `ENCODERS`."""
+    options: dict[str, Any]
+    """What of its configuration is not the default."""
+    num_tensors: int
+    """Of the encoder."""
+    fit: Fit
+
+    @property
+    def title(self) -> str:
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+
+    @property
+    def num_amiss(self) -> int:
+        return len(self.fit.missing) + len(self.fit.unexpected) + len(self.fit.misshapen)
+
+
+def architectures() -> list[tuple[str, dict[str, Any]]]:
+    """Every encoder in every size: name and options, the default one first."""
+    found = []
+    for name, (config_class, _) in ENCODERS.items():
+        hints = get_type_hints(config_class)
+        chosen = [
+            each.name
+            for each in fields(config_class)
+            if get_origin(hints[each.name]) is Literal and each.name not in NOT_ARCHITECTURE
+        ]
+        defaults = {each.name: each.default for each in fields(config_class)}
+        for values in product(*(get_args(hints[key]) for key in chosen)):
+            options = {
+                key: value for key, value in zip(chosen, values, strict=True) if value != defaults[key]
+            }
+            found.append((name, options))
+    return found
+
+
+def meet(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> Candidate:
+    """Hold weights against an encoder, whose own weights are not allocated. Raises ValueError for options that it lacks."""
+    if name not in ENCODERS:
+        raise ValueError(f"encoder {name!r} is not known; it must be one of {', '.join(ENCODERS)}.")
+    config_class, build = ENCODERS[name]
+    known = {each.name for each in fields(config_class)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(f"encoder {name} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+    config = replace(config_class(), **options)
+    with torch.device("meta"):
+        encoder = build(config)
+    fit = fit_weights(encoder, state, allow=getattr(config, "allow_unmatched", ()))
+    return Candidate(name=name, options=dict(options), num_tensors=len(encoder.state_dict()), fit=fit)
+
+
+def candidates(state: Mapping[str, Tensor]) -> list[Candidate]:
+    """Every architecture, the one that the weights fit best first."""
+    met = []
+    for name, options in architectures():
+        try:
+            met.append(meet(name, options, state))
+        except ValueError:  # a combination of options that the encoder refuses
+            continue
+    return sorted(met, key=lambda each: (not each.fit.is_whole, each.num_amiss - len(each.fit.loaded)))
+
+
+def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: int = 8) -> str:
+    """The command's text.
+
+    Args:
+        source: what was read.
+        found: candidates, best first; of one named encoder, or all.
+        weights: as the recipe would name them.
+        most: how many names of a kind are listed.
+    """
+    family = family_of(list(source.state))
+    values = sum(tensor.numel() for tensor in source.state.values())
+    types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in source.state.values()})
+    lines = [
+        f"weights   {source.where}: {len(source.state)} tensors, {values / 1e6:.1f} million values ({', '.join(types)})",
+        f"family    {family.name}: {family.source}",
+    ]
+    lines += [f"metadata  {key}: {value}" for key, value in sorted(source.metadata.items())]
+    whole = [each for each in found if each.fit.is_whole]
+    if not whole:
+        best = found[0]
+        lines.append(
+            f"fits      no encoder; nearest is {best.title}: {len(best.fit.loaded)} of {best.num_tensors} tensors"
+        )
+        lines += _dropped(best.fit)
+        lines += [f"amiss     {part}" for part in best.fit.problems(most=most).split("; ")]
+        return "\n".join(lines)
+    for each in whole:
+        lines.append(f"fits      {each.title}: {len(each.fit.loaded)} of {each.num_tensors} tensors")
+    best = whole[0]
+    lines += _dropped(best.fit)
+    for reason in dict.fromkeys(best.fit.initial.values()):
+        names = [name for name, why in best.fit.initial.items() if why == reason]
+        lines.append(
+            f"as built  {len(names)} tensors ({names[0]}{', ...' if len(names) > 1 else ''}): {reason}"
+        )
+    uncounted = best.num_tensors - len(best.fit.loaded) - len(best.fit.initial)
+    if uncounted:
+        lines.append(f"as built  {uncounted} counters of batch norms, which play no part in the result")
+    lines += ["recipe    encoder:", f"            name: {best.name}"]
+    lines += [f"            {key}: {value}" for key, value in best.options.items()]
+    lines.append(f"            weights: {weights}")
+    lines.append("or        " + " ".join(_overrides(best, weights)))
+    return "\n".join(lines)
+
+
+def _overrides(candidate: Candidate, weights: str) -> list[str]:
+    options = [f"encoder.{key}={value}" for key, value in candidate.options.items()]
+    return [f"encoder.name={candidate.name}", *options, f"encoder.weights={weights}"]
+
+
+def _dropped(fit: Fit) -> list[str]:
+    lines = []
+    for reason in dict.fromkeys(fit.dropped.values()):
+        keys = {key: why for key, why in fit.dropped.items() if why == reason}
+        modules = dropped_modules(keys)
+        shown = ", ".join(modules[:4]) + (", ..." if len(modules) > 4 else "")
+        lines.append(f"dropped   {len(keys)} tensors ({shown}): {reason}")
+    return lines
