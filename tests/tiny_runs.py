@@ -19,6 +19,8 @@ NUM_SNIPPETS = 8
 FRAMES = 4
 BATCH_SIZE = 2
 CHANNELS = (5, 6, 7)
+TRIMMED = ("tac", "bsp")
+"""Objectives that are trained on the trimmed videos."""
 EPOCHS = {"lofi_cyclic_tiny_actionformer": 3}
 """Where not 2: one for each fidelity of the cycle."""
 
@@ -56,13 +58,17 @@ def recipe_file(name: str) -> Path:
 def tiny_overrides(name: str, benchmark: Benchmark, output: Path, **changes: object) -> list[str]:
     """Overrides for one recipe of configs/synthetic, by its file name; `changes` are more, "train__epochs" for dots."""
     plain = yaml.safe_load(recipe_file(name).read_text())
-    part = "trimmed" if plain.get("objective") == "tac" else "untrimmed"
+    objective = plain.get("objective", "")
+    objective = objective if isinstance(objective, str) else objective["name"]
+    part = "trimmed" if objective in TRIMMED else "untrimmed"
     values: dict[str, object] = {
         "output": output,
         "data.annotations": benchmark.data / part / "annotations.json",
     }
     if "videos" in plain["data"]:
         values |= {"data.videos": benchmark.data / part / "videos", "data.frame_cache": benchmark.frames}
+        if "frame_cache" not in plain["data"]:
+            del values["data.frame_cache"]
         values |= {"fidelity.frames": FRAMES, "fidelity.height": SIDE, "fidelity.width": SIDE}
         values["encoder.channels"] = list(CHANNELS)
     if "fidelity" in plain and plain["fidelity"]["num_snippets"] > 1:
@@ -83,6 +89,8 @@ def tiny_overrides(name: str, benchmark: Benchmark, output: Path, **changes: obj
         values["train.checkpoint_every_epochs"] = 1
     if part == "trimmed":
         values |= {"data.clips_per_segment": 1, "train.batch_size": 5}
+    if objective == "tsp":
+        values["objective.global_features"] = None
     values |= {key.replace("__", "."): value for key, value in changes.items()}
     return [f"{key}={_written(value)}" for key, value in values.items()]
 

@@ -13,7 +13,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from lofi.data.annotations import AnnotatedVideo, Annotations
-from lofi.data.feature_store import FeatureDirectory
+from lofi.data.feature_store import FeatureDirectory, check_features, open_feature_directory
+from lofi.data.frame_windows import FrameWindows
+from lofi.data.pretext_windows import balanced_windows, region_windows
 from lofi.data.samples import WindowSample
 from lofi.data.windows import clip_windows, training_windows
 from lofi.detector import PREDICTION_CHUNK_SNIPPETS, Detector
@@ -21,6 +23,7 @@ from lofi.engine.validation import Judge
 from lofi.heads import HEADS
 from lofi.objectives.tac import TacConfig, build_tac
 from lofi.objectives.tal import TalConfig
+from lofi.objectives.tsp import TspConfig, build_tsp
 from lofi.protocols import GradientPath
 from lofi.segments import Window
 
@@ -62,14 +65,25 @@ class ObjectiveKind:
     data_options: tuple[str, ...] = ()
     """Options of `data` that have an effect only with some objectives, this one among them."""
     takes_clips: bool = False
-    """Windows are single trimmed clips, whose place is jittered in training; else stretches of untrimmed videos."""
+    """Windows are single clips, whose place is jittered in training; else stretches of untrimmed videos."""
+    takes_trimmed: bool = False
+    """Of the synthetic benchmark, it is trained on the trimmed videos."""
     takes_grid: bool = True
     """False where the `grid:` block has no effect: the windows are drawn otherwise."""
     feature_dataset: "Callable[[Recipe, Sequence[Window], FeatureDirectory], Dataset[WindowSample]] | None" = None
     """Its training samples of features, one per window, where they are not simply the windows' rows
     (`data.feature_windows`)."""
+    frame_dataset: "Callable[[Recipe, FrameWindows], Any] | None" = None
+    """Its samples of frames, one per window, where they are not simply the windows' (`data.stretches`)."""
+    check: "Callable[[Recipe], None] | None" = None
+    """What it asks of the other blocks; raises ValueError."""
     judge: "Callable[[Recipe, Annotations, torch.device], Judge | None] | None" = None
     """How its modules are judged while they train, where they are no detectors."""
+    measured_on: "Callable[[Recipe, Sequence[AnnotatedVideo], Sequence[str]], list[Window]] | None" = None
+    """(recipe, videos, classes) -> the windows of the validation subset that its modules are measured on while they train
+    (`objectives.accuracies.Measurable`); its options then have validate_every_epochs and weights."""
+    measure: str = ""
+    """Name of that score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +121,65 @@ def _build_tal(recipe: "Recipe", modules: Modules) -> Detector:
 
 
 def _tac_windows(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
-    return clip_windows(videos, classes=classes, clips_per_segment=recipe.data.clips_per_segment)
+    windows = clip_windows(videos, classes=classes, clips_per_segment=recipe.data.clips_per_segment)
+    return balanced_windows(windows) if recipe.objective.config.class_balance == "equal" else windows
+
+
+def _each_segment(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
+    return clip_windows(videos, classes=classes)
 
 
 def _build_tac(recipe: "Recipe", modules: Modules) -> nn.Module:
     assert modules.encoder is not None
     return build_tac(
+        recipe.objective.config,
+        encoder=modules.encoder,
+        encode=modules.encode,
+        feature_width=modules.feature_width,
+        num_classes=modules.num_classes,
+    )
+
+
+def _tsp_windows(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
+    _check_global_features(recipe, videos)
+    return region_windows(
+        videos,
+        classes=classes,
+        min_background_sec=recipe.objective.config.min_background_sec,
+        clips_per_segment=recipe.data.clips_per_segment,
+    )
+
+
+def _each_region(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
+    _check_global_features(recipe, videos)
+    min_sec = recipe.objective.config.min_background_sec
+    return region_windows(videos, classes=classes, min_background_sec=min_sec)
+
+
+def _check_global_features(recipe: "Recipe", videos: Sequence[AnnotatedVideo]) -> None:
+    path = recipe.objective.config.global_features
+    if path is None:
+        return
+    try:
+        check_features(open_feature_directory(path), [video.name for video in videos])
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"objective.global_features: {error}") from error
+
+
+def _check_tsp(recipe: "Recipe") -> None:
+    assert recipe.fidelity is not None
+    frame_rate = recipe.grid.frame_rate
+    min_sec = recipe.objective.config.min_background_sec
+    if frame_rate is not None and min_sec < recipe.fidelity.frames / frame_rate:
+        raise ValueError(
+            f"objective.min_background_sec is {min_sec}, but a clip of {recipe.fidelity.frames} frames at {frame_rate} a "
+            f"second is {recipe.fidelity.frames / frame_rate:g} s long and would reach into the actions; set at least that."
+        )
+
+
+def _build_tsp(recipe: "Recipe", modules: Modules) -> nn.Module:
+    assert modules.encoder is not None
+    return build_tsp(
         recipe.objective.config,
         encoder=modules.encoder,
         encode=modules.encode,
@@ -136,8 +203,23 @@ OBJECTIVES = {
         build=_build_tac,
         takes=(),
         source="frames",
-        data_options=("clips_per_segment",),
+        data_options=("clips_per_segment", "validation_subset"),
         takes_clips=True,
+        takes_trimmed=True,
+        measured_on=_each_segment,
+        measure="mean_class_accuracy",
+    ),
+    "tsp": ObjectiveKind(
+        config=TspConfig,
+        windows=_tsp_windows,
+        build=_build_tsp,
+        takes=(),
+        source="frames",
+        data_options=("clips_per_segment", "validation_subset"),
+        takes_clips=True,
+        check=_check_tsp,
+        measured_on=_each_region,
+        measure="mean_of_action_and_region_accuracy",
     ),
 }
 

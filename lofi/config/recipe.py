@@ -22,6 +22,10 @@ from lofi.memory.budget import MemoryConfig
 OBJECTIVE_DATA_OPTIONS = ("validation_subset", "clips_per_segment")
 """Options of `data` that have an effect with some objectives alone."""
 
+ENCODER_RATES = ("encoder_lr", "encoder_layer_decay")
+ONLY_IN_TRAINING = ("dropout", "drop_path", "frozen_stages", "norm")
+"""Options of an encoder without effect where it does not learn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -103,6 +107,8 @@ def check_recipe(recipe: Recipe) -> None:
     _check_labels(recipe)
     _check_gradient(recipe)
     check_deepspeed_block(recipe.deepspeed)
+    if kind.check is not None:
+        kind.check(recipe)
 
 
 def _check_source(recipe: Recipe) -> None:
@@ -128,7 +134,7 @@ def _check_source(recipe: Recipe) -> None:
                 "detached is allowed with data.features."
             )
         _refuse_set(recipe.gradient.config, "gradient", ("chunk_size",), where)
-        _refuse_set(recipe.optimizer.config, "optimizer", ("encoder_lr",), where)
+        _refuse_set(recipe.optimizer.config, "optimizer", ENCODER_RATES, where)
         return
     if recipe.data.videos is None:
         raise ValueError("data.videos (a folder) or data.features (a feature directory) is missing.")
@@ -160,8 +166,8 @@ def _check_gradient(recipe: Recipe) -> None:
         )
     if recipe.gradient.name == "detached":
         where = "with gradient.name: detached"
-        _refuse_set(recipe.optimizer.config, "optimizer", ("encoder_lr",), where)
-        _refuse_set(recipe.encoder.config, "encoder", ("dropout", "frozen_stages", "norm"), where)
+        _refuse_set(recipe.optimizer.config, "optimizer", ENCODER_RATES, where)
+        _refuse_set(recipe.encoder.config, "encoder", ONLY_IN_TRAINING, where)
         fidelity = recipe.fidelity
         if fidelity is not None and fidelity.reduction != "none":
             raise ValueError(
@@ -218,9 +224,17 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
     if recipe.data.videos is None:
         raise ValueError("data.videos (a folder) is missing.")
     where = "in an extraction recipe"
-    unused = ("features", "flip", "random_crop", "clips_per_segment", "training_subset", "validation_subset")
+    unused = (
+        "features",
+        "flip",
+        "random_crop",
+        "clips_per_segment",
+        "training_subset",
+        "validation_subset",
+        "labelled_share",
+    )
     _refuse_set(recipe.data, "data", unused, where)
-    _refuse_set(recipe.encoder.config, "encoder", ("dropout", "frozen_stages", "norm"), where)
+    _refuse_set(recipe.encoder.config, "encoder", ONLY_IN_TRAINING, where)
     if recipe.fidelity.reduction != "none":
         raise ValueError(
             f"fidelity.reduction is {recipe.fidelity.reduction}; features are extracted at full fidelity, so only none is "

@@ -59,13 +59,17 @@ class DataConfig:
     """A video that cannot be decoded stops the run, or is skipped and counted. With data.features: one that could not be
     when they were extracted, and has none."""
     clips_per_segment: int = 1
-    """Clips drawn from each annotated segment and epoch. Only for action classification."""
+    """Clips drawn from each annotated segment and epoch. Only for objectives that train on clips."""
+    labelled_share: float = 1.0
+    """Share of the training videos that is used, drawn by the recipe's seed, every class at least once; 0 to 1."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError(f"data.workers is {self.workers}; it must be at least 0.")
         if self.clips_per_segment < 1:
             raise ValueError(f"data.clips_per_segment is {self.clips_per_segment}; it must be at least 1.")
+        if not 0 < self.labelled_share <= 1:
+            raise ValueError(f"data.labelled_share is {self.labelled_share}; it must lie in (0, 1].")
         if not 1 <= self.random_crop <= 2:
             raise ValueError(f"data.random_crop is {self.random_crop}; it must lie in 1 to 2.")
         if self.resize not in ("crop", "stretch"):
@@ -141,7 +145,10 @@ class FrameWindows(Dataset[WindowSample]):
         return {**self.__dict__, "_open": None}
 
     def __getitem__(self, key: SampleKey) -> WindowSample:
-        window = self.windows[key.index]
+        return self.read(self.windows[key.index], key)
+
+    def read(self, window: Window, key: SampleKey) -> WindowSample:
+        """The sample of a window of one of the videos, such as a part of the key's own."""
         try:
             return self._read(window, key)
         except DecodeError as error:

@@ -2,17 +2,32 @@
 
 One label per trimmed clip, cross entropy on a linear layer over the snippet's feature (TSP, Alwassel et al. 2021,
 section 3, calls the baseline so; LoFi calls it action-classification pre-training). Such an encoder is blind to when.
+The clips are trimmed videos, or the annotated segments of untrimmed ones.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from lofi.batches import WindowBatch
 from lofi.detector import draw_snippet_seeds
+from lofi.gradients.detached import encode_detached
+from lofi.objectives.accuracies import (
+    VALIDATION_CHUNK_SNIPPETS,
+    Measured,
+    check_validation,
+    class_accuracies,
+    place_of_label,
+    rows_of,
+    valid_rows,
+)
+from lofi.objectives.ranks import mean_over_ranks
 from lofi.protocols import GradientPath, StepLosses
+
+NO_LABEL = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +36,20 @@ class TacConfig:
 
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, in [0, 1)."""
+    class_balance: Literal["none", "equal"] = "none"
+    """equal: an epoch has as many clips of every class as of the most frequent one; segments of the others are drawn several
+    times, each time at another place."""
+    validate_every_epochs: int | None = None
+    """Epochs between two validations on data.validation_subset (top-1, top-5 and mean class accuracy); null for none."""
+    weights: Literal["newest", "best"] = "newest"
+    """Which checkpoint the run hands on; best is the one of the highest mean class accuracy in validation."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"objective.label_smoothing is {self.label_smoothing}; it must lie in [0, 1).")
+        if self.class_balance not in ("none", "equal"):
+            raise ValueError(f"objective.class_balance is {self.class_balance!r}; it must be none or equal.")
+        check_validation(self.validate_every_epochs, self.weights)
 
 
 class Classification(nn.Module):
@@ -45,14 +70,11 @@ class Classification(nn.Module):
         seeds = draw_snippet_seeds(batch.mask) if self.training else None
         features_BLD = self.encode(self.encoder, batch.frames, snippet_seeds=seeds, views=batch.views)
         logits_BK = self.classifier(features_BLD.mean(dim=1)).float()
-        is_valid_B = torch.tensor([len(target.labels) > 0 for target in batch.targets])
-        labels_B = torch.stack(
-            [target.labels[0] if len(target.labels) else torch.tensor(-100) for target in batch.targets]
-        ).to(logits_BK.device)
+        labels_B = clip_labels(batch).to(logits_BK.device)
         summed = F.cross_entropy(
-            logits_BK, labels_B, label_smoothing=self.label_smoothing, ignore_index=-100, reduction="sum"
+            logits_BK, labels_B, label_smoothing=self.label_smoothing, ignore_index=NO_LABEL, reduction="sum"
         )
-        num_valid = mean_over_ranks(is_valid_B.sum().to(logits_BK)).clamp(min=1)
+        num_valid = mean_over_ranks((labels_B != NO_LABEL).sum().to(logits_BK)).clamp(min=1)
         is_correct_B = logits_BK.argmax(dim=1) == labels_B
         return StepLosses(
             total=summed / num_valid,
@@ -62,13 +84,33 @@ class Classification(nn.Module):
             },
         )
 
+    @torch.no_grad()
+    def measure(self, batch: WindowBatch) -> Tensor:
+        """(B, 2): the label of each clip, and how many other classes score at least as high (`accuracies.Measurable`)."""
+        assert batch.frames is not None
+        features_BLD = encode_detached(
+            self.encoder,
+            batch.frames,
+            snippet_seeds=None,
+            chunk_size=VALIDATION_CHUNK_SNIPPETS,
+            views=batch.views,
+        )
+        logits_BK = self.classifier(features_BLD.mean(dim=1)).float().cpu()
+        labels_B = clip_labels(batch)
+        places_B = place_of_label(logits_BK, labels_B.clamp(min=0))
+        return rows_of((labels_B, places_B), is_valid=labels_B != NO_LABEL)
 
-def mean_over_ranks(count: Tensor) -> Tensor:
-    """The mean of a scalar over the ranks, so that a loss divided by it, averaged over ranks, is that of one rank."""
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        distributed.all_reduce(count)
-        count = count / distributed.get_world_size()
-    return count
+    def summarise(self, rows: Tensor) -> Measured:
+        """The score is the mean class accuracy."""
+        labels, places = valid_rows(rows).unbind(dim=1)
+        found = class_accuracies(labels, places)
+        return Measured(score=found["mean_class"], details={"top1": found["top1"], "top5": found["top5"]})
+
+
+def clip_labels(batch: WindowBatch) -> Tensor:
+    """(B,) int64 on the CPU: the class of each window's first segment; NO_LABEL where it has none."""
+    labels = [target.labels[0] if len(target.labels) else torch.tensor(NO_LABEL) for target in batch.targets]
+    return torch.stack(labels)
 
 
 def build_tac(

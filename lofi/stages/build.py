@@ -24,6 +24,7 @@ from lofi.data.feature_windows import FeatureWindows
 from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
 from lofi.data.frame_windows import DataConfig, FrameWindows, decoded_fidelity
 from lofi.data.grid import GridConfig
+from lofi.data.labelled_share import draw_labelled
 from lofi.data.windows import prediction_windows
 from lofi.encoders.build import build_encoder
 from lofi.encoders.freezing import norm_is_frozen
@@ -53,6 +54,7 @@ def open_source(recipe: Recipe) -> Source:
     """Read annotations, find every video or feature file, and lay out the training windows. Raises ValueError."""
     annotations = read_annotations(recipe.data.annotations)
     videos = annotations.subset(recipe.data.training_subset)
+    videos = draw_labelled(videos, share=recipe.data.labelled_share, seed=recipe.seed)
     validation = None if recipe.evaluation is None else _open_validation(recipe, annotations)
     skipped = _skipped_videos(recipe, videos)
     videos = [video for video in videos if video.name not in skipped]
@@ -165,12 +167,11 @@ def open_prediction(recipe: Recipe, annotations: Annotations) -> FrameWindows | 
     """The validation windows of a localization recipe."""
     videos = annotations.subset(recipe.data.validation_subset)
     windows = prediction_windows(videos, classes=annotations.classes, grid=recipe.grid)
-    return open_windows(recipe, annotations, windows)
+    dataset: FrameWindows | FeatureWindows = open_windows(recipe, annotations, windows)
+    return dataset
 
 
-def open_windows(
-    recipe: Recipe, annotations: Annotations, windows: Sequence[Window]
-) -> FrameWindows | FeatureWindows:
+def open_windows(recipe: Recipe, annotations: Annotations, windows: Sequence[Window]) -> Any:
     """The dataset behind windows: decoded frames, or features from disk. Missing files are found here."""
     if recipe.reads_features:
         assert recipe.data.features is not None
@@ -180,7 +181,7 @@ def open_windows(
             grid=recipe.grid,
             on_decode_error=recipe.data.on_decode_error,
         )
-    return open_frame_windows(
+    frames = open_frame_windows(
         recipe.data,
         annotations,
         windows,
@@ -188,6 +189,7 @@ def open_windows(
         seed=recipe.seed,
         jitter=recipe.kind.takes_clips,
     )
+    return frames if recipe.kind.frame_dataset is None else recipe.kind.frame_dataset(recipe, frames)
 
 
 def open_frame_windows(

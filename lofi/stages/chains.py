@@ -134,11 +134,13 @@ def shared_stages(comparison: Comparison, method: str) -> list[bool]:
 
 def _link(recipe: Recipe | ExtractionRecipe, before: list[Stage]) -> Recipe | ExtractionRecipe:
     """Take up what stages before left in their folders: features, an adapter, or weights for the encoder."""
+    extracted = [stage.path for stage in before if isinstance(stage.recipe, ExtractionRecipe)]
     if recipe.data.features is None:
         assert recipe.encoder is not None
-        config = replace(recipe.encoder.config, weights=str(before[-1].path))
-        return replace(recipe, encoder=replace(recipe.encoder, config=config))
-    extracted = [stage.path for stage in before if isinstance(stage.recipe, ExtractionRecipe)]
+        trained = [stage.path for stage in before if stage.path not in extracted]
+        config = replace(recipe.encoder.config, weights=str(trained[-1]))
+        recipe = replace(recipe, encoder=replace(recipe.encoder, config=config))
+        return _with_global_features(recipe, extracted)
     features = extracted[-1] if extracted else before[-1].path
     recipe = replace(recipe, data=replace(recipe.data, features=str(features)))
     if isinstance(recipe, Recipe) and recipe.adapter is not None and recipe.adapter.config.frozen:
@@ -151,10 +153,23 @@ def _link(recipe: Recipe | ExtractionRecipe, before: list[Stage]) -> Recipe | Ex
     return recipe
 
 
+def _with_global_features(
+    recipe: Recipe | ExtractionRecipe, extracted: list[Path]
+) -> Recipe | ExtractionRecipe:
+    """TSP's global video features are those of the last extraction."""
+    if not (isinstance(recipe, Recipe) and extracted):
+        return recipe
+    if getattr(recipe.objective.config, "global_features", None) is None:
+        return recipe
+    config = replace(recipe.objective.config, global_features=str(extracted[-1]))
+    return replace(recipe, objective=replace(recipe.objective, config=config))
+
+
 def _read_benchmark(recipe: Recipe | ExtractionRecipe, data_output: str) -> Recipe | ExtractionRecipe:
-    """Let a recipe read the benchmark that the comparison makes: classification its trimmed part, the rest the other."""
+    """Let a recipe read the benchmark that the comparison makes: its trimmed part, where its objective takes that, or the
+    other."""
     paths = benchmark_paths(data_output)
-    is_trimmed = isinstance(recipe, Recipe) and recipe.kind.takes_clips
+    is_trimmed = isinstance(recipe, Recipe) and recipe.kind.takes_trimmed
     videos = paths.trimmed_videos if is_trimmed else paths.untrimmed_videos
     data = replace(
         recipe.data,

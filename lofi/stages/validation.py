@@ -28,6 +28,7 @@ from lofi.engine.validation import (
 )
 from lofi.progress import say
 from lofi.stages.build import build_objective, feature_width_of, open_prediction
+from lofi.stages.clip_validation import clip_judge
 from lofi.stages.evaluate import load_module, predict_and_score
 
 
@@ -35,6 +36,8 @@ def judge_of(recipe: Recipe, annotations: Annotations, *, ranks: deepspeed_engin
     """How a recipe's run is judged while it trains; None where it says nothing of that."""
     if recipe.kind.judge is not None:
         return recipe.kind.judge(recipe, annotations, ranks.device)
+    if recipe.kind.measured_on is not None:
+        return clip_judge(recipe, annotations, ranks=ranks)
     if recipe.evaluation is None or recipe.evaluation.every_epochs is None:
         return None
     dataset = open_prediction(recipe, annotations)
