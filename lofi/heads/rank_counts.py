@@ -10,12 +10,17 @@ def rank_share(counts: Tensor) -> Tensor:
     A sum over this rank's batch divided by the share, averaged over the ranks as DeepSpeed does, is the loss of one rank on
     the whole batch. Collective where several ranks train. Any shape, float.
     """
-    is_shared = distributed.is_available() and distributed.is_initialized()
-    world_size = distributed.get_world_size() if is_shared else 1
-    if world_size > 1:
+    num_ranks = ranks_together()
+    if num_ranks > 1:
         counts = counts.clone()
         distributed.all_reduce(counts)
-    return counts / world_size
+    return counts / num_ranks
+
+
+def ranks_together() -> int:
+    """How many ranks train together."""
+    is_shared = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if is_shared else 1
 
 
 def divisor(count: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_and_the_allowed(changes, expec
             {"gradient": "chunky"},
             r"^gradient\.name is 'chunky' \(did you mean chunked\?\); allowed: joint, checkp",
         ),
-        ({"head__name": "afsd"}, r"^head\.name is 'afsd'; allowed: actionformer, bmn, gtad"),
+        ({"head__name": "afsd"}, r"^head\.name is 'afsd'; allowed: actionformer, bmn, gtad, tridet"),
         ({"objective": "bsp"}, r"^objective\.name is 'bsp'.*; allowed: tal, tac"),
         ({"optimizer__name": "lion"}, r"^optimizer\.name is 'lion'; allowed: sgd, adamw"),
         ({"schedule__name": "linear"}, r"^schedule\.name is 'linear'.*; allowed: constant, step, cosine"),

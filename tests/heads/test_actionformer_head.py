@@ -1,15 +1,18 @@
 """The ActionFormer head as a TalHead: masks, any L, losses that always have a gradient, detections."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from lofi.heads import HEADS
-from lofi.heads.actionformer import model
-from lofi.heads.actionformer.model import ActionFormerConfig, ActionFormerHead, build_actionformer
-from lofi.segments import Targets
+from lofi.heads import HEADS, rank_counts
+from lofi.heads.actionformer.config import ActionFormerConfig
+from lofi.heads.actionformer.losses import running_share, smoothed
+from lofi.heads.actionformer.model import ActionFormerHead, build_actionformer
+from lofi.heads.actionformer.pyramid import sine_positions
+from lofi.segments import UNLABELLED, Targets
 
 SMALL = ActionFormerConfig(embed_width=8, num_heads=2, levels=3, window=5, stem_layers=1, loss_normalizer=7.0)
 D, K = 6, 4
@@ -131,12 +134,13 @@ def test_loss_normalizer_follows_the_positives_in_training_only() -> None:
 
 
 def test_loss_normalizer_is_each_rank_s_share_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(model.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(model.distributed, "all_reduce", lambda count: count.add_(6))
-    head = small_head()
-    assert head._normalizer(torch.tensor(4)).item() == pytest.approx((0.9 * 7.0 + 0.1 * 10.0) / 2)
-    assert head.loss_normalizer.item() == pytest.approx(0.9 * 7.0 + 0.1 * 10.0)
+    monkeypatch.setattr(rank_counts.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(rank_counts.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(rank_counts.distributed, "all_reduce", lambda count: count.add_(6))
+    mean = torch.tensor(7.0)
+    share = running_share(mean, torch.tensor(4), momentum=0.9, moves=True)
+    assert share.item() == pytest.approx((0.9 * 7.0 + 0.1 * 10.0) / 2)
+    assert mean.item() == pytest.approx(0.9 * 7.0 + 0.1 * 10.0)
 
 
 def test_two_forwards_before_one_backward_are_allowed() -> None:
@@ -232,3 +236,51 @@ def test_wrong_feature_width_is_named() -> None:
 def test_config_names_the_wrong_key(changes: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ActionFormerConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_label_smoothing_spreads_a_share_over_classes_and_background() -> None:
+    classes = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert smoothed(classes, share=0.2).flatten().tolist() == pytest.approx(
+        [0.05, 0.85, 0.05, 0.05, 0.05, 0.05]
+    )
+    features, mask, targets = batch(8, valid=8)
+    plain, soft = (
+        small_head(label_smoothing=share).eval().losses(features, mask=mask, targets=targets).parts
+        for share in (0.0, 0.2)
+    )
+    assert soft["classification"] != plain["classification"]
+    assert soft["regression"] == plain["regression"]
+
+
+def test_position_table_is_the_one_of_the_transformer() -> None:
+    table = sine_positions(torch.zeros(1, 4, 6))
+    for place in range(6):
+        for pair, angle in enumerate((place, place / 10000 ** (2 / 4))):
+            assert table[2 * pair, place].item() == pytest.approx(math.sin(angle) / 2, abs=1e-6)
+            assert table[2 * pair + 1, place].item() == pytest.approx(math.cos(angle) / 2, abs=1e-6)
+    features, mask, _ = batch(11, valid=6)
+    with_table = small_head(position_embedding=True).eval()
+    plain, padded = (with_table(features[1:, :, :length], mask=mask[1:, :length]) for length in (6, 11))
+    torch.testing.assert_close(padded.logits[:, :6], plain.logits[:, :6])
+    assert not torch.allclose(
+        small_head().eval()(features, mask=mask).logits, with_table(features, mask=mask).logits
+    )
+
+
+def test_top_level_sees_all_positions_where_it_should() -> None:
+    features, mask, _ = batch(64, valid=64)
+    moved = features.clone()
+    moved[:, :, -1] += 1.0
+    first_of_top = 64 + 32 + 2  # after two levels and their gaps
+    for sees_all in (False, True):
+        head = small_head(window=3, embed_layers=1, full_top_level=sees_all).eval()
+        before, after = (head(x, mask=mask).logits[0, first_of_top] for x in (features, moved))
+        assert torch.equal(before, after) != sees_all
+
+
+def test_class_agnostic_head_learns_one_class_and_says_none() -> None:
+    head = small_head(class_agnostic=True, class_prior=0.3)
+    features, mask, targets = batch(12, valid=9)
+    assert head(features, mask=mask).logits.shape[2] == 1
+    assert head.losses(features, mask=mask, targets=targets).parts["regression"] > 0
+    assert set(head.eval().detect(features, mask=mask)[0].labels.tolist()) == {UNLABELLED}

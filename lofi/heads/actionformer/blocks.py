@@ -160,6 +160,15 @@ class ScaledPath(nn.Module):
         return x * kept.to(x.dtype) / (1.0 - self.drop)
 
 
+def downsampled(x: Tensor, mask: Tensor, *, stride: int) -> tuple[Tensor, Tensor]:
+    """Greatest valid value around every `stride`-th position: x (B, C, L) -> (B, C, ceil(L / stride)), and its mask."""
+    if stride == 1:
+        return x, mask
+    lowest = x.masked_fill(~mask[:, None, :], torch.finfo(x.dtype).min)
+    pooled = F.max_pool1d(lowest, stride + 1, stride=stride, padding=(stride + 1) // 2)
+    return pooled, mask[:, ::stride]
+
+
 class TransformerBlock(nn.Module):
     """Pre-norm block: local attention (with the downsampling), then a two-layer perceptron."""
 
@@ -194,10 +203,7 @@ class TransformerBlock(nn.Module):
         """x (B, C, L), mask (B, L) -> the same at ceil(L / stride); the result is zero where masked."""
         x = masked(x, mask)
         out = self.attention(self.attention_norm(x), mask)
-        if self.stride > 1:
-            lowest = x.masked_fill(~mask[:, None, :], torch.finfo(x.dtype).min)
-            x = F.max_pool1d(lowest, self.stride + 1, stride=self.stride, padding=(self.stride + 1) // 2)
-            mask = mask[:, :: self.stride]
+        x, mask = downsampled(x, mask, stride=self.stride)
         x = masked(x, mask) + self.attention_path(out)
         x = x + self.perceptron_path(self.perceptron(x.transpose(1, 2)).transpose(1, 2))
         return masked(x, mask), mask

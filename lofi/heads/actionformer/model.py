@@ -15,94 +15,18 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
-from lofi.heads.actionformer.blocks import ConvNormRelu, MaskedConv
-from lofi.heads.actionformer.losses import distance_iou_loss, sigmoid_focal_loss
+from lofi.heads.actionformer.blocks import ConvNormRelu, MaskedConv, TransformerBlock
+from lofi.heads.actionformer.config import ActionFormerConfig
+from lofi.heads.actionformer.detections import location_detections
+from lofi.heads.actionformer.losses import distance_iou_loss, running_share, sigmoid_focal_loss, smoothed
 from lofi.heads.actionformer.pyramid import Locations, Pyramid, pyramid_locations
 from lofi.heads.actionformer.targets import assign_targets
+from lofi.heads.feature_width import check_feature_width
+from lofi.heads.float_range import at_least_float32
 from lofi.protocols import StepLosses
 from lofi.segments import Detections, Targets
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActionFormerConfig:
-    """The recipe's `head:` block for `name: actionformer`."""
-
-    embed_width: int = 512
-    """Channels of the pyramid and of both heads."""
-    embed_layers: int = 2
-    """Convolutions of the input projection."""
-    embed_kernel: int = 3
-    """Their kernel, snippets (odd)."""
-    stem_layers: int = 2
-    """Transformer blocks at full rate."""
-    levels: int = 6
-    """Pyramid levels, the first (full rate) included; each next one has half the rate."""
-    num_heads: int = 4
-    """Attention heads; divides embed_width."""
-    window: int | None = 19
-    """Positions that a position attends to on its level, itself included (odd); null for all of them."""
-    head_layers: int = 3
-    """Convolutions of the classification and of the regression head, the last one included."""
-    head_kernel: int = 3
-    """Their kernel, positions (odd)."""
-    dropout: float = 0.0
-    """Dropout share in the transformer blocks."""
-    drop_path: float = 0.1
-    """Share of samples for which a residual branch is dropped in training."""
-    first_range: float = 4.0
-    """The first level regresses distances up to this many snippets, the next from there to twice as many, and so on."""
-    centre_radius: float = 1.5
-    """Only locations this near to a segment's centre learn it, strides of their level."""
-    class_prior: float = 0.01
-    """Score of every class at the start of training, between 0 and 1."""
-    loss_normalizer: float = 100.0
-    """First value of the running mean of positive locations per batch (of all ranks together)."""
-    loss_normalizer_momentum: float = 0.9
-    """How much of the running mean stays at each training step."""
-    regression_weight: float = 1.0
-    """Weight of the regression loss beside the classification loss."""
-    min_score: float = 0.001
-    """Detections need a score above this, before any suppression."""
-    pre_nms_top_k: int = 2000
-    """Detections kept per window, before any suppression."""
-    min_length: float = 0.05
-    """Detections need to be longer than this, snippets."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "embed_width",
-            "embed_layers",
-            "stem_layers",
-            "levels",
-            "num_heads",
-            "head_layers",
-            "pre_nms_top_k",
-        ):
-            lowest = 0 if name == "stem_layers" else 1
-            if getattr(self, name) < lowest:
-                raise ValueError(f"head.{name} is {getattr(self, name)}; it must be at least {lowest}.")
-        for name in ("embed_kernel", "head_kernel", "window"):
-            value = getattr(self, name)
-            if value is not None and (value < 1 or value % 2 == 0):
-                null = ", or null for full attention" if name == "window" else ""
-                raise ValueError(f"head.{name} is {value}; it must be odd and at least 1{null}.")
-        if self.embed_width % self.num_heads:
-            raise ValueError(
-                f"head.embed_width is {self.embed_width}; it must be divisible by head.num_heads ({self.num_heads})."
-            )
-        for name in ("dropout", "drop_path", "loss_normalizer_momentum", "min_score"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"head.{name} is {getattr(self, name)}; it must be at least 0 and below 1.")
-        if not 0.0 < self.class_prior < 1.0:
-            raise ValueError(f"head.class_prior is {self.class_prior}; it must lie between 0 and 1.")
-        for name in ("first_range", "centre_radius", "loss_normalizer"):
-            if getattr(self, name) <= 0.0:
-                raise ValueError(f"head.{name} is {getattr(self, name)}; it must be greater than 0.")
-        for name in ("regression_weight", "min_length"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"head.{name} is {getattr(self, name)}; it must not be negative.")
 
 
 def build_actionformer(
@@ -140,6 +64,12 @@ class ConvHead(nn.Module):
         return self.output(x, mask)
 
 
+def start_from_prior(head: ConvHead, prior: float) -> None:
+    """Let every class start at this score."""
+    assert head.output.conv.bias is not None
+    nn.init.constant_(head.output.conv.bias, -math.log((1.0 - prior) / prior))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocationOutputs:
     """logits (B, M, K); distances (B, M, 2) >= 0, strides; mask (B, M) bool; locations (M,). float32 or wider."""
@@ -158,43 +88,47 @@ class ActionFormerHead(nn.Module):
     def __init__(self, config: ActionFormerConfig, *, feature_width: int, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.num_classes = num_classes
+        self.num_classes = 1 if config.class_agnostic else num_classes
         self.feature_width = feature_width
         width = config.embed_width
+
+        def block(level: int, stride: int) -> TransformerBlock:
+            sees_all = config.full_top_level and level == config.levels - 1
+            return TransformerBlock(
+                width,
+                num_heads=config.num_heads,
+                window=None if sees_all else config.window,
+                stride=stride,
+                dropout=config.dropout,
+                drop_path=config.drop_path,
+            )
+
         self.pyramid = Pyramid(
             feature_width=feature_width,
             width=width,
             embed_layers=config.embed_layers,
             embed_kernel=config.embed_kernel,
+            position_embedding=config.position_embedding,
             stem_layers=config.stem_layers,
             levels=config.levels,
             gap=config.head_kernel // 2,
-            num_heads=config.num_heads,
-            window=config.window,
-            dropout=config.dropout,
-            drop_path=config.drop_path,
+            make_block=block,
         )
         self.classification = ConvHead(
-            width, num_classes, layers=config.head_layers, kernel=config.head_kernel
+            width, self.num_classes, layers=config.head_layers, kernel=config.head_kernel
         )
         self.regression = ConvHead(width, 2, layers=config.head_layers, kernel=config.head_kernel)
         self.level_scale = LevelScale(config.levels)
-        prior_logit = -math.log((1.0 - config.class_prior) / config.class_prior)
-        assert self.classification.output.conv.bias is not None
-        nn.init.constant_(self.classification.output.conv.bias, prior_logit)
+        start_from_prior(self.classification, config.class_prior)
         self.register_buffer("loss_normalizer", torch.tensor(config.loss_normalizer))
 
     def forward(self, features: Tensor, *, mask: Tensor) -> LocationOutputs:
         """features (B, D, L), mask (B, L) -> what the head says at each of the M locations."""
-        if features.shape[1] != self.feature_width:
-            raise ValueError(
-                f"features have width {features.shape[1]}, but the head was built for {self.feature_width}; "
-                "use the encoder (or the feature directory) that the head was built for."
-            )
+        check_feature_width(features, expected=self.feature_width)
         mask = mask.to(features.device)
         x, location_mask = self.pyramid(features, mask)
-        logits = _at_least_float32(self.classification(x, location_mask)).transpose(1, 2)
-        raw_distances = _at_least_float32(self.regression(x, location_mask))
+        logits = at_least_float32(self.classification(x, location_mask)).transpose(1, 2)
+        raw_distances = at_least_float32(self.regression(x, location_mask))
         locations = pyramid_locations(
             features.shape[2],
             levels=self.config.levels,
@@ -222,10 +156,17 @@ class ActionFormerHead(nn.Module):
                 locations=out.locations,
                 num_classes=self.num_classes,
                 centre_radius=self.config.centre_radius,
+                class_agnostic=self.config.class_agnostic,
             )
             is_positive = wanted.is_positive & out.mask
-            normalizer = self._normalizer(is_positive.sum()).to(out.logits.dtype)
-            focal = sigmoid_focal_loss(out.logits, wanted.classes).sum(dim=2)
+            normalizer = running_share(
+                self.loss_normalizer,
+                is_positive.sum(),
+                momentum=self.config.loss_normalizer_momentum,
+                moves=self.training,
+            ).to(out.logits.dtype)
+            classes = smoothed(wanted.classes, share=self.config.label_smoothing)
+            focal = sigmoid_focal_loss(out.logits, classes).sum(dim=2)
             classification = torch.where(out.mask, focal, 0.0).sum() / normalizer
             distance = distance_iou_loss(out.distances, wanted.distances)
             regression = torch.where(is_positive, distance, 0.0).sum() / normalizer
@@ -242,42 +183,14 @@ class ActionFormerHead(nn.Module):
         Segments are clipped to [0, end of the last valid snippet].
         """
         out = self.forward(features, mask=mask)
-        positions = torch.arange(1, features.shape[2] + 1, device=out.logits.device)
-        valid_length = (mask.to(positions.device) * positions).amax(dim=1).to(out.logits.dtype)
-        steps = out.distances * out.locations.stride[:, None]
-        centre = out.locations.centre
-        segments = torch.stack([centre - steps[..., 0], centre + steps[..., 1]], dim=2)
-        segments = torch.minimum(segments.clamp(min=0.0), valid_length[:, None, None])
-        is_long_enough = segments[..., 1] - segments[..., 0] > self.config.min_length
-        scores = torch.where((out.mask & is_long_enough)[..., None], torch.sigmoid(out.logits), 0.0)
-        return [self._best(segments[row], scores[row]) for row in range(len(scores))]
-
-    def _best(self, segments: Tensor, scores: Tensor) -> Detections:
-        """Segments (M, 2) and scores (M, K) of one window -> its best detections."""
-        flat = scores.flatten()
-        top = flat.topk(min(self.config.pre_nms_top_k, len(flat)))
-        chosen = top.indices[top.values > self.config.min_score]
-        return Detections(
-            segments=segments[chosen // self.num_classes],
-            scores=flat[chosen],
-            labels=chosen % self.num_classes,
+        return location_detections(
+            torch.sigmoid(out.logits),
+            out.distances[:, :, None],
+            mask=mask.to(features.device),
+            location_mask=out.mask,
+            locations=out.locations,
+            top_k=self.config.pre_nms_top_k,
+            min_score=self.config.min_score,
+            min_length=self.config.min_length,
+            class_agnostic=self.config.class_agnostic,
         )
-
-    @torch.no_grad()
-    def _normalizer(self, num_positive: Tensor) -> Tensor:
-        """One rank's share of the running mean of positive locations per batch; a training step moves the mean first.
-
-        The mean is over the batch of all ranks together, so that their mean loss is the loss of one rank on that batch.
-        """
-        is_shared = distributed.is_available() and distributed.is_initialized()
-        world_size = distributed.get_world_size() if is_shared else 1
-        if self.training:
-            count = num_positive.to(self.loss_normalizer.dtype)
-            if world_size > 1:
-                distributed.all_reduce(count)
-            self.loss_normalizer.lerp_(count.clamp(min=1.0), 1.0 - self.config.loss_normalizer_momentum)
-        return self.loss_normalizer / world_size
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

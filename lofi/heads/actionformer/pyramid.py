@@ -7,12 +7,13 @@ result equals running the heads level by level.
 Shapes: level p of L snippets has ceil(L / 2^p) positions; M is the length of all of them with the gaps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from lofi.heads.actionformer.blocks import ChannelNorm, ConvNormRelu, TransformerBlock
+from lofi.heads.actionformer.blocks import ChannelNorm, ConvNormRelu
 from lofi.heads.masking import masked
 
 
@@ -52,6 +53,15 @@ def pyramid_locations(
     )
 
 
+def sine_positions(x: Tensor) -> Tensor:
+    """The sine table of Vaswani et al. (2017, section 3.5) by snippet index, divided by sqrt(C): (C, L) for x (B, C, L)."""
+    width, length = x.shape[1:]
+    pair = torch.arange(width, device=x.device) // 2
+    angle = torch.arange(length, device=x.device) / 10000.0 ** (2.0 * pair / width)[:, None]
+    is_even = (torch.arange(width, device=x.device) % 2 == 0)[:, None]
+    return (torch.where(is_even, angle.sin(), angle.cos()) / width**0.5).to(x.dtype)
+
+
 class Pyramid(nn.Module):
     """(B, D, L) features -> (B, C, M) pyramid features and their (B, M) mask."""
 
@@ -62,34 +72,31 @@ class Pyramid(nn.Module):
         width: int,
         embed_layers: int,
         embed_kernel: int,
+        position_embedding: bool,
         stem_layers: int,
         levels: int,
         gap: int,
-        num_heads: int,
-        window: int | None,
-        dropout: float,
-        drop_path: float,
+        make_block: Callable[[int, int], nn.Module],
     ) -> None:
+        """`make_block(level, stride)` makes a block: (x, mask) -> the same at ceil(L / stride); others as in the config."""
         super().__init__()
         self.gap = gap
+        self.position_embedding = position_embedding
         self.embedding = nn.ModuleList(
             ConvNormRelu(feature_width if layer == 0 else width, width, kernel=embed_kernel)
             for layer in range(embed_layers)
         )
 
-        def block(stride: int) -> TransformerBlock:
-            return TransformerBlock(
-                width, num_heads=num_heads, window=window, stride=stride, dropout=dropout, drop_path=drop_path
-            )
-
-        self.stem = nn.ModuleList(block(1) for _ in range(stem_layers))
-        self.downsampling = nn.ModuleList(block(2) for _ in range(levels - 1))
+        self.stem = nn.ModuleList(make_block(0, 1) for _ in range(stem_layers))
+        self.downsampling = nn.ModuleList(make_block(level, 2) for level in range(1, levels))
         self.level_norms = nn.ModuleList(ChannelNorm(width) for _ in range(levels))
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = features
         for layer in self.embedding:
             x = layer(x, mask)
+        if self.position_embedding:
+            x = x + sine_positions(x)
         x = masked(x, mask)
         for block in self.stem:
             x, mask = block(x, mask)

@@ -33,18 +33,26 @@ class LocationTargets:
 
 
 def assign_targets(
-    targets: Sequence[Targets], *, locations: Locations, num_classes: int, centre_radius: float
+    targets: Sequence[Targets],
+    *,
+    locations: Locations,
+    num_classes: int,
+    centre_radius: float,
+    class_agnostic: bool = False,
 ) -> LocationTargets:
     """Targets of every location; takes no account of masks.
 
     Args:
         targets: B of them, in snippet index.
         locations: of the pyramid; its dtype and device are the result's.
+        num_classes: K.
         centre_radius: strides of the location's level.
+        class_agnostic: every segment is of class 0.
     """
     centre = locations.centre
     padded = pad_targets(targets, dtype=centre.dtype, device=centre.device)
-    segments, labels, exists = padded.segments, padded.labels, padded.exists
+    segments, exists = padded.segments, padded.exists
+    labels = torch.zeros_like(padded.labels) if class_agnostic else padded.labels
     start, end = segments[:, None, :, 0], segments[:, None, :, 1]  # (B, 1, N)
     middle = (start + end) / 2
     radius = (locations.stride * centre_radius)[:, None]  # (M, 1)

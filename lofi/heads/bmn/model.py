@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lofi.heads.feature_width import check_feature_width
 from lofi.heads.float_range import at_least_float32
 from lofi.heads.masking import masked
 from lofi.heads.proposals.alignment import AlignedLinear
-from lofi.heads.proposals.config import ProposalHeadConfig, check_counts, check_feature_width
+from lofi.heads.proposals.config import ProposalHeadConfig, check_counts, check_embed_groups
 from lofi.heads.proposals.detections import proposal_detections
 from lofi.heads.proposals.losses import ProposalOutputs, proposal_losses
 from lofi.heads.proposals.map_layers import MapHead
@@ -47,7 +48,7 @@ class BmnConfig(ProposalHeadConfig):
 
 def build_bmn(config: BmnConfig, *, feature_width: int, num_classes: int) -> "BmnHead":
     """The head for features of width D = `feature_width` and K = `num_classes`."""
-    check_feature_width(feature_width, embed_groups=config.embed_groups)
+    check_embed_groups(feature_width, embed_groups=config.embed_groups)
     return BmnHead(config, feature_width=feature_width, num_classes=num_classes)
 
 
@@ -81,11 +82,7 @@ class BmnHead(nn.Module):
 
     def forward(self, features: Tensor, *, mask: Tensor) -> ProposalOutputs:
         """features (B, D, L), mask (B, L) -> logits of every snippet and every proposal."""
-        if features.shape[1] != self.feature_width:
-            raise ValueError(
-                f"features have width {features.shape[1]}, but the head was built for {self.feature_width}; "
-                "use the encoder (or the feature directory) that the head was built for."
-            )
+        check_feature_width(features, expected=self.feature_width)
         max_duration = longest_duration(features.shape[2], share=self.config.max_duration)
         x = masked(features, mask)
         for layer in self.base:

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lofi.heads.feature_width import check_feature_width
 from lofi.heads.float_range import at_least_float32
 from lofi.heads.gtad.graph import GraphBlock, neighbour_mean
 from lofi.heads.masking import masked
 from lofi.heads.proposals.alignment import AlignedLinear
-from lofi.heads.proposals.config import ProposalHeadConfig, check_counts, check_feature_width
+from lofi.heads.proposals.config import ProposalHeadConfig, check_counts, check_embed_groups
 from lofi.heads.proposals.detections import proposal_detections
 from lofi.heads.proposals.losses import ProposalOutputs, proposal_losses
 from lofi.heads.proposals.map_layers import MapHead
@@ -56,7 +57,7 @@ class GtadConfig(ProposalHeadConfig):
 
 def build_gtad(config: GtadConfig, *, feature_width: int, num_classes: int) -> "GtadHead":
     """The head for features of width D = `feature_width` and K = `num_classes`."""
-    check_feature_width(feature_width, embed_groups=config.embed_groups)
+    check_embed_groups(feature_width, embed_groups=config.embed_groups)
     return GtadHead(config, feature_width=feature_width, num_classes=num_classes)
 
 
@@ -106,11 +107,7 @@ class GtadHead(nn.Module):
 
     def forward(self, features: Tensor, *, mask: Tensor) -> ProposalOutputs:
         """features (B, D, L), mask (B, L) -> logits of every snippet and every proposal."""
-        if features.shape[1] != self.feature_width:
-            raise ValueError(
-                f"features have width {features.shape[1]}, but the head was built for {self.feature_width}; "
-                "use the encoder (or the feature directory) that the head was built for."
-            )
+        check_feature_width(features, expected=self.feature_width)
         max_duration = longest_duration(features.shape[2], share=self.config.max_duration)
         base = self.first_block(F.relu(self.embedding(masked(features, mask))), mask)
         x = self.second_block(base, mask)

@@ -71,7 +71,7 @@ def check_counts(config: Any, names: tuple[str, ...]) -> None:
             raise ValueError(f"head.{name} is {getattr(config, name)}; it must be at least 1.")
 
 
-def check_feature_width(feature_width: int, *, embed_groups: int) -> None:
+def check_embed_groups(feature_width: int, *, embed_groups: int) -> None:
     """Raise ValueError where the first convolution cannot share the features among its groups."""
     if feature_width % embed_groups:
         raise ValueError(

@@ -1,0 +1,209 @@
+"""The TriDet head: a pyramid of SGP blocks, a classification head, and the Trident-head for boundaries.
+
+Source: Shi et al., "TriDet: Temporal Action Detection with Relative Boundary Modeling", CVPR 2023. Locations, ranges, centre
+sampling and the losses' divisor are ActionFormer's. The boundary heads do not train the pyramid (their input is detached), and
+the classification loss of what a location learns is multiplied by its tIoU to a power (section 3.4).
+What differs from the published code: no gradient flows through that factor, which would lower the loss by a worse boundary.
+No weight depends on L.
+
+Shapes: features (B, D, L), mask (B, L) True where the snippet is valid, M locations of all levels, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lofi.heads.actionformer.config import PyramidHeadConfig, check_odd
+from lofi.heads.actionformer.detections import location_detections
+from lofi.heads.actionformer.losses import (
+    distance_iou_loss,
+    location_tiou,
+    running_share,
+    sigmoid_focal_loss,
+    smoothed,
+)
+from lofi.heads.actionformer.model import ConvHead, LevelScale, LocationOutputs, start_from_prior
+from lofi.heads.actionformer.pyramid import Pyramid, pyramid_locations
+from lofi.heads.actionformer.targets import assign_targets
+from lofi.heads.feature_width import check_feature_width
+from lofi.heads.float_range import at_least_float32
+from lofi.heads.masking import masked
+from lofi.heads.tridet.sgp import SgpBlock
+from lofi.heads.tridet.trident import expected_distances
+from lofi.protocols import StepLosses
+from lofi.segments import Detections, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class TridetConfig(PyramidHeadConfig):
+    """The recipe's `head:` block for `name: tridet`."""
+
+    window: int = 1
+    """Kernel of a block's narrow window branch, positions (odd)."""
+    window_scale: float = 5.0
+    """How many times wider the wide window branch is, at least 1 (the paper's k)."""
+    perceptron_width: int = 768
+    """Inner channels of a block's perceptron."""
+    norm_groups: int = 16
+    """Groups of the perceptron's norm; divides embed_width."""
+    init_std: float = 1.0
+    """Standard deviation of the depthwise kernels at first."""
+    boundary_kernel: int = 3
+    """Kernel of the start and end heads, positions (odd)."""
+    bins: int = 16
+    """Greatest distance to a boundary, strides of the level."""
+    tiou_power: float = 0.2
+    """Power of the tIoU that the classification loss is multiplied by; 0 for none."""
+    input_noise: float = 0.0
+    """Standard deviation of noise added to the features in training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_odd(self, ("window", "boundary_kernel"))
+        for name in ("perceptron_width", "norm_groups", "bins"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"head.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.window_scale < 1.0:
+            raise ValueError(f"head.window_scale is {self.window_scale}; it must be at least 1.")
+        if self.embed_width % self.norm_groups:
+            raise ValueError(
+                f"head.embed_width is {self.embed_width}; it must be divisible by head.norm_groups ({self.norm_groups})."
+            )
+        for name in ("init_std", "tiou_power", "input_noise"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"head.{name} is {getattr(self, name)}; it must not be negative.")
+
+
+def build_tridet(config: TridetConfig, *, feature_width: int, num_classes: int) -> "TridetHead":
+    """The head for features of width D = `feature_width` and K = `num_classes`."""
+    return TridetHead(config, feature_width=feature_width, num_classes=num_classes)
+
+
+class TridetHead(nn.Module):
+    """`lofi.protocols.TalHead`: `losses` to train, `detect` to predict; calling the module gives the raw outputs."""
+
+    loss_normalizer: Tensor
+
+    def __init__(self, config: TridetConfig, *, feature_width: int, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = 1 if config.class_agnostic else num_classes
+        self.feature_width = feature_width
+        width, layers = config.embed_width, config.head_layers
+
+        def block(level: int, stride: int) -> SgpBlock:
+            return SgpBlock(
+                width,
+                window=config.window,
+                window_scale=config.window_scale,
+                perceptron_width=config.perceptron_width,
+                norm_groups=config.norm_groups,
+                stride=stride,
+                drop_path=config.drop_path,
+                init_std=config.init_std,
+            )
+
+        self.pyramid = Pyramid(
+            feature_width=feature_width,
+            width=width,
+            embed_layers=config.embed_layers,
+            embed_kernel=config.embed_kernel,
+            position_embedding=config.position_embedding,
+            stem_layers=config.stem_layers,
+            levels=config.levels,
+            gap=max(config.bins, config.head_kernel // 2, config.boundary_kernel // 2),
+            make_block=block,
+        )
+        self.classification = ConvHead(width, self.num_classes, layers=layers, kernel=config.head_kernel)
+        self.start = ConvHead(width, self.num_classes, layers=layers, kernel=config.boundary_kernel)
+        self.end = ConvHead(width, self.num_classes, layers=layers, kernel=config.boundary_kernel)
+        self.offsets = ConvHead(width, 2 * (config.bins + 1), layers=layers, kernel=config.head_kernel)
+        self.level_scale = LevelScale(config.levels)
+        # Not of the boundaries, whose scores stand beside the zeros beyond a level's ends.
+        start_from_prior(self.classification, config.class_prior)
+        self.register_buffer("loss_normalizer", torch.tensor(config.loss_normalizer))
+
+    def forward(self, features: Tensor, *, mask: Tensor) -> LocationOutputs:
+        """features (B, D, L), mask (B, L) -> logits (B, M, K) and distances (B, M, K, 2) at each of the M locations."""
+        check_feature_width(features, expected=self.feature_width)
+        mask = mask.to(features.device)
+        if self.training and self.config.input_noise > 0.0:
+            features = features + self.config.input_noise * torch.randn_like(features)
+        x, location_mask = self.pyramid(features, mask)
+        logits = at_least_float32(self.classification(x, location_mask)).transpose(1, 2)
+        locations = pyramid_locations(
+            features.shape[2],
+            levels=self.config.levels,
+            gap=self.pyramid.gap,
+            first_range=self.config.first_range,
+            device=logits.device,
+            dtype=logits.dtype,
+        )
+        offsets = at_least_float32(self.offsets(x, location_mask))
+        start, end = (
+            masked(at_least_float32(head(x.detach(), location_mask)), location_mask)
+            for head in (self.start, self.end)
+        )
+        with torch.autocast(logits.device.type, enabled=False):
+            distances = expected_distances(
+                start, end, F.relu(self.level_scale(offsets, locations.level)), bins=self.config.bins
+            )
+        return LocationOutputs(logits=logits, distances=distances, mask=location_mask, locations=locations)
+
+    def losses(self, features: Tensor, *, mask: Tensor, targets: Sequence[Targets]) -> StepLosses:
+        """The step's losses. Without any valid location they are 0, with a zero gradient for every parameter.
+
+        Args:
+            features: (B, D, L) float.
+            mask: (B, L) bool.
+            targets: B of them, in snippet index.
+        """
+        # Not self(...): the hooks that ZeRO 3 puts on a module's call cannot look into a dataclass.
+        out = self.forward(features, mask=mask)
+        with torch.autocast(out.logits.device.type, enabled=False):
+            wanted = assign_targets(
+                targets,
+                locations=out.locations,
+                num_classes=self.num_classes,
+                centre_radius=self.config.centre_radius,
+                class_agnostic=self.config.class_agnostic,
+            )
+            normalizer = running_share(
+                self.loss_normalizer,
+                (wanted.is_positive & out.mask).sum(),
+                momentum=self.config.loss_normalizer_momentum,
+                moves=self.training,
+            ).to(out.logits.dtype)
+            is_learned = (wanted.classes > 0) & out.mask[..., None]  # (B, M, K)
+            distances = wanted.distances[:, :, None].expand_as(out.distances)
+            tiou = location_tiou(out.distances.detach(), distances)
+            factor = torch.where(is_learned, tiou**self.config.tiou_power, 1.0)
+            classes = smoothed(wanted.classes, share=self.config.label_smoothing)
+            focal = (factor * sigmoid_focal_loss(out.logits, classes)).sum(dim=2)
+            classification = torch.where(out.mask, focal, 0.0).sum() / normalizer
+            distance = distance_iou_loss(out.distances, distances)
+            regression = torch.where(is_learned, distance, 0.0).sum() / normalizer
+            total = classification + self.config.regression_weight * regression
+        return StepLosses(
+            total=total,
+            parts={"classification": classification.detach(), "regression": regression.detach()},
+        )
+
+    @torch.no_grad()
+    def detect(self, features: Tensor, *, mask: Tensor) -> list[Detections]:
+        """The same inputs -> B detections in snippet index, best first, before any suppression."""
+        out = self.forward(features, mask=mask)
+        return location_detections(
+            torch.sigmoid(out.logits),
+            out.distances,
+            mask=mask.to(features.device),
+            location_mask=out.mask,
+            locations=out.locations,
+            top_k=self.config.pre_nms_top_k,
+            min_score=self.config.min_score,
+            min_length=self.config.min_length,
+            class_agnostic=self.config.class_agnostic,
+        )
