@@ -1,5 +1,11 @@
 """Make annotations and videos ready for training.
 
+    python launch/prepare.py thumos14 --source TH14_Temporal_annotations --durations video_info.json --output data/thumos14/annotations.json
+    python launch/prepare.py activitynet13 --source activity_net.v1-3.min.json --file-name 'v_{video}.mp4' --output data/activitynet13/annotations.json
+    python launch/prepare.py epic_kitchens100 --source epic-kitchens-100-annotations --label noun --output data/epic/nouns.json
+    python launch/prepare.py csv --source mine.csv --videos my_videos --output data/mine/annotations.json
+    python launch/prepare.py check --annotations data/mine/annotations.json --videos my_videos --output data/mine/check.json
+    python launch/prepare.py split --annotations data/mine/annotations.json --validation-share 0.2 --output data/mine/split.json
     python launch/prepare.py synthetic --output data/synthetic
     python launch/prepare.py synthetic --output data/synthetic_p08 --scene-correlation 0.8 --seed 1
     python launch/prepare.py synthetic --output data/synthetic_moving --drift
@@ -7,6 +13,16 @@
         --stride-frames 4 --frames 16 --name i3d --output data/thumos14/features_i3d
     python launch/prepare.py features --source tsp.h5 --annotations data/activitynet13/annotations.json --rescale \\
         --snippets 100 --name tsp --output data/activitynet13/features_tsp
+
+A dataset's name (activitynet12, activitynet13, thumos14, multithumos, hacs, fineaction, epic_kitchens100, charades, ego4d_mq)
+or `csv` writes annotations.json from the official files or from a table of one's own, `video,start,end,label[,subset][,group]`
+with times in seconds, hh:mm:ss, or frames (--fps, or a column fps). It prints the counts of each subset, and everything that
+training will not take as it was published; evaluation takes it all.
+
+`check` opens every video and holds it against its annotations; the exit code is 1 where one is missing, broken or shorter.
+Run again with the same --output, it opens only what has changed.
+
+`split` shares the videos out between training and validation: each class in its share, videos of one group together.
 
 `synthetic` writes the benchmark of `lofi/data/synthetic.py`: OUTPUT/{trimmed,untrimmed}/{annotations.json,videos/}. Run
 again, it does nothing; interrupted, it continues.
@@ -18,42 +34,208 @@ then 1. Without --output it only checks.
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+from lofi.command import run_command
 from lofi.data.synthetic import SyntheticConfig, write_benchmark
 from lofi.progress import say
+
+Subcommands = Any
+"""argparse's own type of them is private."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; the result is the exit code."""
     options = build_parser().parse_args(arguments)
-    try:
-        return options.run(options) or 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: options.run(options))
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand per source of data; each sets `run`, the function to call."""
+    """One subcommand per source of data, and check and split; each sets `run`, the function to call."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    subcommands = parser.add_subparsers(required=True, metavar="SOURCE")
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_converters(subcommands)
+    _add_check(subcommands)
+    _add_split(subcommands)
     _add_synthetic(subcommands)
     _add_features(subcommands)
     return parser
 
 
-def _add_synthetic(subcommands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subcommands.add_parser(
-        "synthetic",
-        help="write the synthetic benchmark: real videos whose scene may stand for the class",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _subparser(
+    subcommands: Subcommands, name: str, *, run: Callable[[argparse.Namespace], int | None], help: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subcommands.add_parser(
+        name, help=help, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_converters(subcommands: Subcommands) -> None:
+    from lofi.data.converters.table import CONVERTERS
+
+    for name, converter in CONVERTERS.items():
+        parser = _subparser(subcommands, name, run=_run_converter, help=f"from {converter.source}")
+        parser.set_defaults(name=name, own_options=())
+        add = parser.add_argument
+        add("--source", required=True, type=Path, metavar="PATH", help=converter.source)
+        add("--output", required=True, type=Path, metavar="FILE", help="annotations.json to write")
+        add(
+            "--durations",
+            nargs="+",
+            type=Path,
+            default=(),
+            metavar="FILE",
+            help="CSV or JSON: how long videos are",
+        )
+        add("--videos", type=Path, metavar="DIR", help="open these for durations that are still missing")
+        add(
+            "--file-name",
+            metavar="NAME",
+            help="of a video's file below the folder of videos: 'v_{video}.mp4'",
+        )
+        add("--workers", type=int, default=4, metavar="N", help="processes that open videos (default 4)")
+    _add_own_options(subcommands.choices)
+
+
+def _add_own_options(parsers: dict[str, argparse.ArgumentParser]) -> None:
+    """Options of one converter: each is an argument of its function."""
+    parsers["thumos14"].add_argument(
+        "--test-set",
+        type=int,
+        default=212,
+        choices=(213, 212, 211, 210),
+        help="test videos: 213 all annotated, 212 as ActionFormer (default), 211 as OpenTAD, 210 as SSN, G-TAD and AFSD",
+    )
+    parsers["thumos14"].set_defaults(own_options=("test_set",))
+    parsers["epic_kitchens100"].add_argument(
+        "--label",
+        choices=("verb", "noun", "action"),
+        default="verb",
+        help="what a class is: a verb (default), a noun, or the pair of both by number, as the official evaluation wants",
+    )
+    parsers["epic_kitchens100"].set_defaults(own_options=("label",))
+    parsers["csv"].add_argument(
+        "--fps", type=float, metavar="R", help="start and end are frames at this rate"
+    )
+    parsers["csv"].add_argument(
+        "--group",
+        default="group",
+        metavar="COLUMN",
+        help="column of what a split keeps together (default group)",
+    )
+    parsers["csv"].set_defaults(own_options=("fps", "group"))
+
+
+def _run_converter(options: argparse.Namespace) -> None:
+    from lofi.stages.prepare import convert_dataset, say_conversion
+
+    own = {name: getattr(options, name) for name in options.own_options}
+    if options.name == "csv":
+        own["videos"] = options.videos
+    conversion = convert_dataset(
+        options.name,
+        source=options.source,
+        output=options.output,
+        durations=options.durations,
+        videos=options.videos,
+        file_name=options.file_name,
+        workers=options.workers,
+        options=own,
+    )
+    say_conversion(conversion, options.output)
+
+
+def _add_check(subcommands: Subcommands) -> None:
+    parser = _subparser(
+        subcommands, "check", run=_run_check, help="open every video and hold it against its annotations"
+    )
+    add = parser.add_argument
+    add("--annotations", required=True, type=Path, metavar="FILE", help="annotations.json")
+    add("--videos", required=True, type=Path, metavar="DIR", help="the folder of videos")
+    add("--output", type=Path, metavar="FILE", help="check.json: what was found; read again by the next run")
+    add("--workers", type=int, default=4, metavar="N", help="processes (default 4)")
+    add(
+        "--frames",
+        type=int,
+        default=5,
+        metavar="N",
+        help="frames decoded of each video (default 5; 0: only open it)",
+    )
+    add(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="seconds after which a video is broken (default 120)",
+    )
+    add("--restart", action="store_true", help="open every video again")
+
+
+def _run_check(options: argparse.Namespace) -> int:
+    from lofi.report.check_table import print_check
+    from lofi.stages.check_videos import CheckOptions, check_videos, num_faulty
+
+    document = check_videos(
+        options.annotations,
+        videos=options.videos,
+        output=options.output,
+        options=CheckOptions(
+            workers=options.workers, frames_read=options.frames, timeout_sec=options.timeout
+        ),
+        restart=options.restart,
+    )
+    print_check(document)
+    if options.output is not None:
+        say(f"check: {options.output}")
+    return 1 if num_faulty(document) else 0
+
+
+def _add_split(subcommands: Subcommands) -> None:
+    parser = _subparser(
+        subcommands, "split", run=_run_split, help="share videos out between training and validation"
+    )
+    add = parser.add_argument
+    add("--annotations", required=True, type=Path, metavar="FILE", help="annotations.json to read")
+    add("--output", required=True, type=Path, metavar="FILE", help="annotations.json to write")
+    add("--validation-share", required=True, type=float, metavar="P", help="part for validation, such as 0.2")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the choice between what is equally good (default 0)",
+    )
+    add("--subset", metavar="NAME", help="the videos to share out, where there are several subsets")
+    add(
+        "--group",
+        metavar="KEY",
+        help='key of the videos that says what stays together (default "group", if there is one)',
+    )
+
+
+def _run_split(options: argparse.Namespace) -> None:
+    from lofi.stages.prepare import say_split, split_annotations
+
+    split = split_annotations(
+        options.annotations,
+        output=options.output,
+        validation_share=options.validation_share,
+        seed=options.seed,
+        subset=options.subset,
+        group=options.group,
+    )
+    say_split(split, options.output)
+
+
+def _add_synthetic(subcommands: Subcommands) -> None:
+    help_text = "write the synthetic benchmark: real videos whose scene may stand for the class"
+    parser = _subparser(subcommands, "synthetic", run=_run_synthetic, help=help_text)
     default = SyntheticConfig()
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write")
     for flag, kind, meaning in (
@@ -70,7 +252,6 @@ def _add_synthetic(subcommands: "argparse._SubParsersAction[argparse.ArgumentPar
         value = getattr(default, flag.removeprefix("--").replace("-", "_"))
         parser.add_argument(flag, type=kind, default=value, metavar="N", help=f"{meaning} (default {value})")
     parser.add_argument("--drift", action="store_true", help="slow camera pan and light change")
-    parser.set_defaults(run=_run_synthetic)
 
 
 def _run_synthetic(options: argparse.Namespace) -> None:
@@ -79,12 +260,9 @@ def _run_synthetic(options: argparse.Namespace) -> None:
     say(f"annotations: {paths.trimmed_annotations} and {paths.untrimmed_annotations}")
 
 
-def _add_features(subcommands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subcommands.add_parser(
-        "features",
-        help="check and convert feature files of other tools",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _add_features(subcommands: Subcommands) -> None:
+    parser = _subparser(
+        subcommands, "features", run=_run_features, help="check and convert feature files of other tools"
     )
     add = parser.add_argument
     add("--source", required=True, metavar="PATH", help="a folder of one file per video, or one file of all")
@@ -114,61 +292,31 @@ def _add_features(subcommands: "argparse._SubParsersAction[argparse.ArgumentPars
     add("--key", help="of the array, where a video has several")
     add("--file-name", default="{video}", metavar="NAME", help="of a video, such as v_{video}")
     add("--dtype", choices=("float32", "float16"), default="float32", help="of the new files")
-    parser.set_defaults(run=_run_features)
 
 
 def _run_features(options: argparse.Namespace) -> int:
-    from lofi.data.annotations import read_annotations
-    from lofi.data.feature_conversion import convert_features
-    from lofi.data.feature_files import open_feature_files
-    from lofi.data.feature_times import RowTimes, read_frame_rates, row_times_of_frames
+    from lofi.stages.convert_features import RowOptions, convert_feature_files
 
-    by_frames = options.stride_frames is not None
-    if by_frames and options.frames is None:
-        raise ValueError("--stride-frames needs --frames, to know what time a row stands for.")
-    if not by_frames and options.fps is not None:
-        raise ValueError(f"--fps is {options.fps:g} but has no effect without --stride-frames; remove it.")
-    if by_frames and options.first_row_sec is not None:
-        raise ValueError(
-            "--first-row-sec has no effect with --stride-frames, whose rows stand for the middle of --frames."
-        )
-    annotations = read_annotations(options.annotations)
-    own_times = {}
-    if by_frames:
-        if options.fps is None:
-            rates = read_frame_rates(annotations)
-        else:
-            rates = dict.fromkeys(annotations.videos, options.fps)
-        own_times = {
-            video: row_times_of_frames(stride_frames=options.stride_frames, fps=rate, frames=options.frames)
-            for video, rate in rates.items()
-        }
-        times = Counter(own_times.values()).most_common(1)[0][0]
-    else:
-        times = RowTimes(stride_sec=options.stride_sec, frames=options.frames)
-    if options.first_row_sec is not None:
-        times = replace(times, first_row_sec=options.first_row_sec)
-    if times.stride_sec is not None:
-        first_row_sec = times.stride_sec / 2 if times.first_row_sec is None else times.first_row_sec
-        say(f"a row every {times.stride_sec:g} s, the first at {first_row_sec:g} s")
-    conversion = convert_features(
-        open_feature_files(options.source, key=options.key),
-        annotations,
-        times=times,
-        own_times=own_times,
+    num_wrong = convert_feature_files(
+        options.source,
+        annotations=options.annotations,
+        rows=RowOptions(
+            stride_sec=options.stride_sec,
+            stride_frames=options.stride_frames,
+            frames=options.frames,
+            fps=options.fps,
+            first_row_sec=options.first_row_sec,
+        ),
         name=options.name,
         output=options.output,
+        key=options.key,
         layout=options.layout,
         width=options.width,
         num_snippets=options.snippets,
         file_name=options.file_name,
         dtype=options.dtype,
     )
-    for line in conversion.lines():
-        say(line)
-    if options.output is not None:
-        say(f"feature directory: {options.output}")
-    return 1 if conversion.num_wrong else 0
+    return 1 if num_wrong else 0
 
 
 if __name__ == "__main__":
