@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -10,13 +10,14 @@ from lofi.batches import Views, WindowBatch
 from lofi.fidelity import Fidelity
 from lofi.segments import Detections, Targets
 
-RunBlock = Callable[[nn.Module, Tensor], Tensor]
-"""How an encoder runs one of its blocks: plainly (`call_block`), or under a checkpoint."""
+RunBlock = Callable[..., Any]
+"""How an encoder runs one of its blocks: plainly (`call_block`), or under a checkpoint. Called with the block and what it
+takes: tensors first, then whatever else it needs to give the same result when it is run again (sizes, seeds)."""
 
 
-def call_block(block: nn.Module, x: Tensor) -> Tensor:
+def call_block(block: nn.Module, *arguments: Any) -> Any:
     """Run a block plainly: the default `RunBlock`."""
-    return block(x)
+    return block(*arguments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,16 @@ class SnippetEncoder(Protocol):
     """D."""
     has_temporal_convolution: bool
     """True where some convolution's kernel is longer than one frame (see `engine.precision`)."""
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts, from the input on; the first is the stem."""
+        ...
+
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order; together they hold every parameter. A layer's depth is its place here."""
+        ...
 
     def __call__(
         self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block

@@ -42,6 +42,47 @@ class SnippetDropout(nn.Module):
         return f"p={self.p}, salt={self.salt}"
 
 
+class SnippetDropPath(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016, arXiv:1603.09382): a residual branch is dropped for whole snippets.
+
+    It stands where a library's block has its own, which is called with the branch alone; so the snippets' seeds are told to
+    it by `begin` each time that its block runs, which a recomputation under a checkpoint repeats. A block that calls one
+    module for all its branches gets another mask at every call.
+    """
+
+    def __init__(self, p: float, *, salt: int) -> None:
+        """`p`: share of the snippets whose branch is dropped, in [0, 1); `salt`: the first of this layer's numbers."""
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"drop_path is {p}; it must lie in [0, 1).")
+        self.p = p
+        self.salt = salt
+        self._seeds: Tensor | None = None
+        self._calls = 0
+
+    def begin(self, snippet_seeds: Tensor | None) -> None:
+        """The block runs on these snippets: (N,) int64; None keeps every branch."""
+        self._seeds = snippet_seeds
+        self._calls = 0
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """(N, ...) float -> the same, zero for some snippets, the others scaled by 1 / (1 - p)."""
+        if self._seeds is None or not self.training or self.p == 0:
+            return branch
+        salt, self._calls = self.salt + self._calls, self._calls + 1
+        keeps = keep_mask(self._seeds.to(branch.device), num_elements=1, p=self.p, salt=salt)
+        factor = keeps.to(branch.dtype) / (1 - self.p)
+        return branch * factor.view(-1, *[1] * (branch.ndim - 1))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, salt={self.salt}"
+
+
+def drop_path_rates(last: float, *, num_blocks: int) -> list[float]:
+    """Rising evenly from 0 at the first block to `last`."""
+    return [last * index / max(1, num_blocks - 1) for index in range(num_blocks)]
+
+
 def keep_mask(snippet_seeds: Tensor, *, num_elements: int, p: float, salt: int) -> Tensor:
     """snippet_seeds (N,) int64 -> (N, num_elements) bool, True with probability 1 - p."""
     rows = _mix(snippet_seeds ^ _signed((salt + 1) * _GOLDEN))

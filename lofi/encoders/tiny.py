@@ -32,6 +32,8 @@ class TinyConfig:
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
     """Initial weights: a file of this program or a run directory (`weights.py`); none is random."""
+    allow_unmatched: tuple[str, ...] = ()
+    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
     frozen_stages: int = 0
     """First stages that do not learn: 0 to 3."""
 
@@ -71,7 +73,7 @@ class Tiny(nn.Module):
         return list(self.layers)
 
     @property
-    def blocks(self) -> list[nn.Module]:
+    def all_blocks(self) -> list[nn.Module]:
         """What `run_block` runs, in order."""
         return list(self.layers)
 
@@ -80,7 +82,7 @@ class Tiny(nn.Module):
     ) -> Tensor:
         """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
         x_NCTHW = self.normalize(frames, order="NCTHW")
-        for block in self.blocks:
+        for block in self.all_blocks:
             x_NCTHW = run_block(block, x_NCTHW)
         return self.dropout(x_NCTHW.mean(dim=(2, 3, 4)), snippet_seeds=snippet_seeds)
 

@@ -42,6 +42,8 @@ class TsmResnetConfig:
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
     """Initial weights: a file, a run directory, or torchvision:NAME (`weights.py`); none is random."""
+    allow_unmatched: tuple[str, ...] = ()
+    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
     norm: NormMode = "frozen"
     """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
     frozen_stages: int = 0
@@ -99,7 +101,7 @@ class TsmResnet(nn.Module):
         return [self.stem, self.layer1, self.layer2, self.layer3, self.layer4]
 
     @property
-    def blocks(self) -> list[nn.Module]:
+    def all_blocks(self) -> list[nn.Module]:
         """What `run_block` runs, in order."""
         return [self.stem, *(block for stage in self.stages[1:] for block in stage.children())]
 
@@ -108,7 +110,7 @@ class TsmResnet(nn.Module):
     ) -> Tensor:
         """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
         x_NTCHW = self.normalize(frames, order="NTCHW")
-        for block in self.blocks:
+        for block in self.all_blocks:
             x_NTCHW = run_block(block, x_NTCHW)
         return self.dropout(x_NTCHW.mean(dim=(1, 3, 4)), snippet_seeds=snippet_seeds)
 

@@ -20,13 +20,15 @@ class SgdConfig:
     """Base learning rate of everything but the encoder."""
     encoder_lr: float | None = None
     """Base learning rate of the encoder; null is the same as `lr` (LoFi gives one rate)."""
+    encoder_layer_decay: float = 1.0
+    """Factor on the encoder's rate from each block to the one before it, in (0, 1]; 1 is one rate for all."""
     momentum: float = 0.0
     """In [0, 1)."""
     weight_decay: float = 1e-4
     """L2 penalty."""
 
     def __post_init__(self) -> None:
-        _check_rates(self.lr, self.encoder_lr, self.weight_decay)
+        _check_rates(self.lr, self.encoder_lr, self.weight_decay, self.encoder_layer_decay)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"optimizer.momentum is {self.momentum}; it must lie in [0, 1).")
 
@@ -39,6 +41,8 @@ class AdamwConfig:
     """Base learning rate of everything but the encoder."""
     encoder_lr: float | None = None
     """Base learning rate of the encoder; null is the same as `lr`."""
+    encoder_layer_decay: float = 1.0
+    """Factor on the encoder's rate from each block to the one before it, in (0, 1]; 1 is one rate for all."""
     beta1: float = 0.9
     """Decay of the first moment."""
     beta2: float = 0.999
@@ -47,7 +51,7 @@ class AdamwConfig:
     """Decoupled, on weight matrices and kernels."""
 
     def __post_init__(self) -> None:
-        _check_rates(self.lr, self.encoder_lr, self.weight_decay)
+        _check_rates(self.lr, self.encoder_lr, self.weight_decay, self.encoder_layer_decay)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optimizer.{name} is {getattr(self, name)}; it must lie in [0, 1).")
@@ -71,26 +75,35 @@ OPTIMIZERS: dict[str, type[SgdConfig] | type[AdamwConfig]] = {
 
 
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Group the parameters that require grad by role (`encoder.*`, `adapter.*` or not) and, for AdamW, by shape (decayed or not).
+    """Group the parameters that require grad by role (`encoder.*`, `adapter.*` or not) and, for AdamW, by shape (decayed or not);
+    the encoder's also by depth where its learning rate decays from block to block.
+
+    The layer-wise decay is that of BEiT and VideoMAE (arXiv:2106.08254, appendix): with factor d and blocks 0 to n - 1 (the
+    embedding is 0, a norm behind the last attention is n - 1), block i learns at d ** (n - 1 - i) times the encoder's rate.
 
     Frozen parameters are left out. Every group carries its `name`, which the log uses.
     """
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    depths = _encoder_depths(module) if config.encoder_layer_decay < 1 else {}
+    groups: dict[tuple[str, int, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             block = name.partition(".")[0]
             role = block if block in ("encoder", "adapter") else "head"
             is_decayed = isinstance(config, SgdConfig) or parameter.ndim > 1
-            groups.setdefault((role, is_decayed), []).append(parameter)
+            depth = depths.get(id(parameter), -1)
+            groups.setdefault((role, depth, is_decayed), []).append(parameter)
     encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr
+    last = max(depths.values(), default=-1)
     return [
         {
-            "name": role if is_decayed else f"{role}_no_decay",
+            "name": (role if depth < 0 else f"{role}_{depth}") + ("" if is_decayed else "_no_decay"),
             "params": parameters,
-            "lr": encoder_lr if role == "encoder" else config.lr,
+            "lr": encoder_lr * (1.0 if depth < 0 else config.encoder_layer_decay ** (last - depth))
+            if role == "encoder"
+            else config.lr,
             "weight_decay": config.weight_decay if is_decayed else 0.0,
         }
-        for (role, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (role, depth, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
@@ -120,7 +133,25 @@ def _adamw_8bit() -> Any:
     return AdamW8bit
 
 
-def _check_rates(lr: float, encoder_lr: float | None, weight_decay: float) -> None:
+def _encoder_depths(module: nn.Module) -> dict[int, int]:
+    """id of each of the encoder's parameters -> the place of its block, from 0 at the input."""
+    encoder = getattr(module, "encoder", None)
+    if encoder is None:
+        return {}
+    return {
+        id(parameter): place
+        for place, block in enumerate(encoder.all_blocks)
+        for parameter in block.parameters()
+    }
+
+
+def _check_rates(
+    lr: float, encoder_lr: float | None, weight_decay: float, encoder_layer_decay: float
+) -> None:
     for name, value in (("lr", lr), ("encoder_lr", encoder_lr), ("weight_decay", weight_decay)):
         if value is not None and value < 0:
             raise ValueError(f"optimizer.{name} is {value}; it must not be negative.")
+    if not 0 < encoder_layer_decay <= 1:
+        raise ValueError(
+            f"optimizer.encoder_layer_decay is {encoder_layer_decay}; it must be greater than 0 and at most 1."
+        )

@@ -5,6 +5,7 @@ takes. Exact as long as norm layers are frozen or per sample: a batch norm in tr
 """
 
 from contextlib import nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -14,10 +15,9 @@ from lofi.gradients.joint import encode_joint
 from lofi.gradients.offload import saved_on_host
 
 
-def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
+def checkpoint_block(block: nn.Module, *arguments: Any) -> Any:
     """Run a block, keeping its input alone: a `protocols.RunBlock`."""
-    output: Tensor = checkpoint(block, x, use_reentrant=False)
-    return output
+    return checkpoint(block, *arguments, use_reentrant=False)
 
 
 def encode_checkpointed(

@@ -32,7 +32,7 @@ class _HostNumbers(TorchDispatchMode):
     """Keeps real what is computed from real tensors alone, such as the draw of the sampled gradient path.
 
     A number that the host reads from a fake tensor is 1: the optimizers read their count of steps, and nothing that
-    decides about memory may depend on data.
+    decides about memory may depend on data. A truth is false: PyTorch draws normal numbers until none lies outside.
     """
 
     def __torch_dispatch__(
@@ -43,6 +43,8 @@ class _HostNumbers(TorchDispatchMode):
             return func(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if func is torch.ops.aten._local_scalar_dense.default and isinstance(tensors[0], FakeTensor):
+            if tensors[0].dtype is torch.bool:
+                return False
             return 1.0 if tensors[0].is_floating_point() else 1
         is_real = all(not isinstance(tensor, FakeTensor) for tensor in tensors)
         if is_real and (tensors or func._schema.name in DRAWN):

@@ -73,8 +73,8 @@ def test_every_block_is_run_by_run_block_in_order(encoder):
         return block(x)
 
     features = encoder(random_frames(), run_block=record)
-    assert [id(block) for block in seen] == [id(block) for block in encoder.blocks]
-    inside = {id(p) for block in encoder.blocks for p in block.parameters()}
+    assert [id(block) for block in seen] == [id(block) for block in encoder.all_blocks]
+    inside = {id(p) for block in encoder.all_blocks for p in block.parameters()}
     assert inside == {id(p) for p in encoder.parameters()}
     assert features.shape[0] == N
 

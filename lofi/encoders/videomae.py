@@ -1,0 +1,244 @@
+"""VideoMAE's vision transformer: space-time attention over the tubelets of one snippet, on timm's blocks.
+
+Tong et al., NeurIPS 2022, arXiv:2203.12602 (S, B, L, H) and VideoMAE V2, Wang et al., CVPR 2023, arXiv:2303.16727 (g, with
+patches of 14 pixels). Tubelets of 2 x 16 x 16 are embedded by one convolution, a fixed sine table of positions is added, every
+tubelet attends to every other (fused attention, in timm's `Block`), and the mean over all tubelets is normalised: the feature
+of the network's last linear layer. Two things are written otherwise than in the published code and compute the same: keys
+have a bias here, which softmax cancels (their weights have it at zero), and drop path is drawn per snippet seed.
+
+The table is made for the native 16 frames at 224 pixels, row by row over all tubelets; for other sizes it is interpolated,
+linearly in time and bicubically in space, so that a position keeps the code that it was trained with.
+
+frames (N,3,T,H,W) uint8 -> float -> tubelets (N, T/2 * H/16 * W/16, D) + table -> blocks -> mean, norm -> (N, D).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from timm.layers import trunc_normal_
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lofi.encoders.dropout import SnippetDropout, SnippetDropPath, drop_path_rates
+from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
+from lofi.encoders.temporal_adapter import TemporalAdapter
+from lofi.fidelity import Fidelity
+from lofi.protocols import RunBlock, call_block
+
+TUBELET = 2
+"""Frames of a tubelet."""
+NATIVE = Fidelity(num_snippets=1, frames=16, height=224, width=224)
+"""What the public weights were trained on; the table of positions is made for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """One of the published sizes."""
+
+    width: int
+    """D."""
+    depth: int
+    heads: int
+    patch: int = 16
+    """Pixels, each side."""
+    mlp_ratio: float = 4.0
+
+
+SIZES = {
+    "small": Size(width=384, depth=12, heads=6),
+    "base": Size(width=768, depth=12, heads=12),
+    "large": Size(width=1024, depth=24, heads=16),
+    "huge": Size(width=1280, depth=32, heads=16),
+    "giant": Size(width=1408, depth=40, heads=16, patch=14, mlp_ratio=48 / 11),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideomaeConfig:
+    """The `videomae` encoder. Its norms are per tubelet: there is nothing to freeze."""
+
+    size: Literal["small", "base", "large", "huge", "giant"] = "base"
+    """ViT-S, B, L, H, g. D is 384, 768, 1024, 1280, 1408."""
+    adapters: Literal["none", "beside", "alone"] = "none"
+    """Bottlenecks with a temporal convolution after each block: none, beside weights that learn, or alone (all else is
+    frozen)."""
+    drop_path: float = 0.0
+    """Share of the snippets for which the last block's branches are dropped in training, rising from 0; in [0, 1)."""
+    dropout: float = 0.0
+    """Share of a feature's elements set to zero in training, in [0, 1)."""
+    weights: str | None = None
+    """Initial weights: a file or a run directory (`weights.py`); none is random."""
+    allow_unmatched: tuple[str, ...] = ()
+    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
+    frozen_stages: int = 0
+    """First stages that do not learn: the embedding, then each block."""
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"encoder.size is {self.size!r}; it must be one of {', '.join(SIZES)}.")
+        if self.adapters not in ("none", "beside", "alone"):
+            raise ValueError(f"encoder.adapters is {self.adapters!r}; it must be none, beside or alone.")
+        for name in ("drop_path", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"encoder.{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        most = SIZES[self.size].depth + 1
+        if not 0 <= self.frozen_stages <= most:
+            raise ValueError(f"encoder.frozen_stages is {self.frozen_stages}; it must lie in 0 to {most}.")
+        if self.frozen_stages and self.adapters == "alone":
+            raise ValueError(
+                f"encoder.frozen_stages is {self.frozen_stages}, which has no effect with encoder.adapters: alone, where "
+                "everything else is frozen; remove it."
+            )
+
+
+def build_videomae(config: VideomaeConfig) -> "Videomae":
+    """The bare encoder: its weights and `frozen_stages` are `build.build_encoder`'s."""
+    return Videomae(
+        SIZES[config.size],
+        has_adapters=config.adapters != "none",
+        adapters_alone=config.adapters == "alone",
+        drop_path=config.drop_path,
+        dropout=config.dropout,
+    )
+
+
+class Videomae(nn.Module):
+    """A `protocols.SnippetEncoder`."""
+
+    has_temporal_convolution = True
+
+    def __init__(
+        self,
+        size: Size,
+        *,
+        has_adapters: bool = False,
+        adapters_alone: bool = False,
+        drop_path: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.feature_width = size.width
+        self.normalize = NormalizeFrames(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        self.patch_embed = TubeletEmbedding(width=size.width, patch=size.patch)
+        self.blocks = nn.ModuleList(
+            VideomaeBlock(size, drop_path=rate, salt=1 + 2 * index, has_adapter=has_adapters)
+            for index, rate in enumerate(drop_path_rates(drop_path, num_blocks=size.depth))
+        )
+        self.fc_norm = nn.LayerNorm(size.width, eps=1e-6)
+        self.dropout = SnippetDropout(dropout)
+        if adapters_alone:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(".adapter." in name)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts."""
+        return [self.patch_embed, *self.blocks]
+
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order."""
+        return [self.patch_embed, *self.blocks, self.fc_norm]
+
+    def forward(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
+        x_NPD = run_block(self.patch_embed, self.normalize(frames, order="NCTHW"))
+        num_times = frames.shape[2] // TUBELET
+        for block in self.blocks:
+            x_NPD = run_block(block, x_NPD, num_times, snippet_seeds)
+        return self.dropout(run_block(self.fc_norm, x_NPD.mean(dim=1)), snippet_seeds=snippet_seeds)
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Whole tubelets: an even number of frames, sides that the patch divides."""
+        units = {"frames": TUBELET, "height": self.patch_embed.patch, "width": self.patch_embed.patch}
+        for name, unit in units.items():
+            value = getattr(fidelity, name)
+            if value % unit:
+                lower, upper = value // unit * unit, (value // unit + 1) * unit
+                nearest = f"{lower} or {upper}" if lower else f"{upper}"
+                raise ValueError(
+                    f"fidelity {fidelity}: {name} {value} is no multiple of {unit}, which videomae's tubelets take; nearest "
+                    f"usable: {name} {nearest}."
+                )
+
+
+class TubeletEmbedding(nn.Module):
+    """(N, 3, T, H, W) float -> (N, T/2 * H/P * W/P, D): one vector per tubelet, with its position's code added."""
+
+    table: Tensor
+
+    def __init__(self, *, width: int, patch: int) -> None:
+        """`width`: D; `patch`: P, pixels."""
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv3d(3, width, (TUBELET, patch, patch), stride=(TUBELET, patch, patch))
+        self.native_grid = (NATIVE.frames // TUBELET, NATIVE.height // patch, NATIVE.width // patch)
+        # Not in the state dict: it is a fact of the network, and no published file has it.
+        self.register_buffer("table", sine_table(math.prod(self.native_grid), width=width), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tubelets_NDTHW = self.proj(x)
+        grid = tuple(tubelets_NDTHW.shape[2:])
+        codes = interpolate_table(self.table, grid=self.native_grid, to=grid)
+        embedded: Tensor = tubelets_NDTHW.flatten(2).transpose(1, 2) + codes
+        return embedded
+
+
+class VideomaeBlock(Block):
+    """timm's pre-norm transformer block, with its drop path by snippet seeds and perhaps an adapter behind it."""
+
+    def __init__(self, size: Size, *, drop_path: float, salt: int, has_adapter: bool) -> None:
+        super().__init__(size.width, size.heads, mlp_ratio=size.mlp_ratio, qkv_bias=True)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for place, name in enumerate(("drop_path1", "drop_path2")):
+            setattr(self, name, SnippetDropPath(drop_path, salt=salt + place))
+        self.adapter = TemporalAdapter(size.width) if has_adapter else None
+
+    def forward(self, x: Tensor, num_times: int, snippet_seeds: Tensor | None) -> Tensor:  # type: ignore[override]
+        """(N, num_times * S, D) -> the same shape; snippet_seeds (N,) int64 or None."""
+        for drop_path in (self.drop_path1, self.drop_path2):
+            assert isinstance(drop_path, SnippetDropPath)
+            drop_path.begin(snippet_seeds)
+        x = super().forward(x)
+        return x if self.adapter is None else self.adapter(x, num_times)
+
+
+def sine_table(num_positions: int, *, width: int) -> Tensor:
+    """(num_positions, width): sines and cosines in turn, of wavelengths from 2 pi to 20000 pi (Vaswani et al. 2017, 3.5)."""
+    positions = torch.arange(num_positions, dtype=torch.float64)[:, None]
+    place = torch.arange(width)
+    angles = positions / 10000 ** (2 * (place // 2).double() / width)
+    return torch.where(place % 2 == 0, angles.sin(), angles.cos()).to(torch.get_default_dtype())
+
+
+def interpolate_table(table: Tensor, *, grid: tuple[int, ...], to: tuple[int, ...]) -> Tensor:
+    """Position codes of one grid of tubelets -> of another.
+
+    Args:
+        table: (T * H * W, D), row by row.
+        grid: its T, H, W.
+        to: T', H', W'.
+
+    Returns:
+        (T' * H' * W', D): linear in time, bicubic in space; the table itself where the grids are equal.
+    """
+    if grid == to:
+        return table
+    codes_THWD = table.unflatten(0, grid)
+    if grid[0] != to[0]:
+        lines = codes_THWD.permute(1, 2, 3, 0).flatten(0, 1)
+        lines = F.interpolate(lines, size=to[0], mode="linear", align_corners=False)
+        codes_THWD = lines.unflatten(0, grid[1:]).permute(3, 0, 1, 2)
+    if grid[1:] != to[1:]:
+        planes = codes_THWD.permute(0, 3, 1, 2)
+        planes = F.interpolate(planes, size=to[1:], mode="bicubic", align_corners=False)
+        codes_THWD = planes.permute(0, 2, 3, 1)
+    return codes_THWD.flatten(0, 2)
