@@ -35,7 +35,7 @@ LAYERS = {
 
 ONLY_HERE = {
     "omegaconf": "lofi/config/load.py",
-    "decord": "lofi/data/decode.py",
+    "decord": "lofi/data/decord_frames.py",
     "deepspeed": "lofi/engine/deepspeed_engine.py",
 }
 

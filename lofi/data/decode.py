@@ -1,101 +1,58 @@
-"""Frames of a video file, decoded at the size that is asked for; the only module that imports decord.
+"""Frames of a video file, decoded at the size that is asked for: decord first, PyAV where decord would be wrong.
 
-Open a video in the process that reads it: a decord handle that was opened before a fork returns wrong frames now and
-then, without an error. decord's own errors (C++ messages with source paths, at opening and at reading) become
-`DecodeError`. Its timestamps are checked before use, since those of some AVI files are nonsense.
+    reader = open_video("a.mp4")
+    frames = reader.read(np.array([0, 8, 16]), height=112, width=112)
 
-Files in which decord would return other frames than asked for, without an error, are found by their packets
-(`lofi.data.packets`) and read from their first frame on: slow, but right. decord 0.6 has no AV1.
+The packets say what is in a file (`lofi.data.packets`), whichever decoder reads it. With decoder: auto, PyAV takes over where
+decord does not know the codec, would give other frames than asked for, fails, counts other frames than there are, or gives
+one frame for two (which it does, without an error, where data are damaged). `VideoReader.info` says which decoder and why.
+
+Open a video in the process that reads it: a decord handle that was opened before a fork returns wrong frames now and then,
+without an error. `lofi.data.reading_process` reads in a process that may crash or hang.
 """
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
-from lofi.data.packets import scan_packets
+from lofi.data.decord_frames import DecordFrames
+from lofi.data.packets import PacketScan, scan_packets
+from lofi.data.pyav_frames import PyavFrames
+from lofi.data.video_info import DecodeError, Decoder, DecoderChoice, Resize, VideoInfo, check_duration
 
-Resize = Literal["crop", "stretch"]
-
-CHUNK_FRAMES = 32
-"""Frames per request to the decoder, which holds a whole request in memory beside our copy."""
+__all__ = ["DecodeError", "Resize", "VideoInfo", "VideoReader", "check_duration", "open_video"]
 
 LARGEST_TIME_SEC = 1e6
 """No sane timestamp lies further from 0 (eleven days)."""
 
-
-WIDTHS_REFUSED = frozenset({4, 6, 8, 12, 16, 24, 48, 72})
-"""Widths at which decord 0.6 fails (its padded rows are then as long as rows of four channels); all others work."""
-
-
-class DecodeError(Exception):
-    """A video that cannot be decoded: which one, and why in one line."""
-
-    def __init__(self, video: str, reason: str) -> None:
-        super().__init__(video, reason)
-        self.video = video
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.video} cannot be decoded: {self.reason}"
-
-
-DURATION_TOLERANCE_SEC = 1.0
-DURATION_TOLERANCE = 0.02
-"""A video may be this much shorter than annotated, the larger of the two (seconds, and part of the annotated duration)."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VideoInfo:
-    """What is known of a video before any frame is read. Plain values: it may be stored and sent to other processes."""
-
-    num_frames: int
-    fps: float
-    """Frames per second, the average where the rate varies."""
-    duration_sec: float
-    height: int
-    """Pixels, as displayed (a rotation tag is applied)."""
-    width: int
-    timestamps_sec: np.ndarray | None
-    """(num_frames,) float64, when each frame appears; None where the file's own are nonsense."""
-    seeks_exactly: bool
-    """False where frames must be read from the first one on (see `lofi.data.packets`)."""
-
-
-def check_duration(video: str, info: VideoInfo, *, annotated_sec: float) -> None:
-    """Raise DecodeError where a video ends well before its annotated duration: cut off, or another video.
-
-    Public files end up to a second or so before the duration of their container (a longer audio track, rounding), so that
-    much is allowed; and where the frame rate varies, the longest gap between two frames, since how long the last frame
-    stays is not known. A video without sane timestamps has no duration that one could trust, and is not checked.
-    """
-    if info.timestamps_sec is None:
-        return
-    missing_sec = annotated_sec - info.duration_sec
-    excess_sec = missing_sec - max(DURATION_TOLERANCE_SEC, DURATION_TOLERANCE * annotated_sec)
-    if excess_sec > 0 and excess_sec > np.diff(info.timestamps_sec).max(initial=0.0):
-        raise DecodeError(
-            video,
-            f"it ends after {info.duration_sec:.2f} s, but its annotated duration is {annotated_sec:.2f} s; it is cut off, "
-            "another video, or annotated wrongly.",
-        )
+LEAST_DIFFERENCE = 0.5
+"""Levels of 256, on average, by which frames must differ to be two (scaling alone may hide less)."""
 
 
 class VideoReader:
     """One open video of one process. Made by `open_video`."""
 
-    def __init__(self, path: Path, info: VideoInfo, *, decoder: Any = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        *,
+        may_take_over: bool = False,
+        on_progress: Callable[[], None] | None = None,
+    ) -> None:
         self.path = path
         self.info = info
+        """Its `decoder` changes when PyAV takes over."""
         self.num_frames_decoded = 0
         """Distinct frames handed out so far; what the codec must decode to get at them is not counted."""
-        self._decoder = decoder
-        self._decoder_size = (info.height, info.width)
+        self._may_take_over = may_take_over
+        self._on_progress = on_progress
+        self._decord: DecordFrames | None = None
+        self._pyav: PyavFrames | None = None
         self._process = os.getpid()
 
     @property
@@ -142,131 +99,145 @@ class VideoReader:
         top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
         wanted, inverse = np.unique(indices, return_inverse=True)
         frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
-        factor = _oversampling(scaled_width)
-        with _decord_errors(self.path):
-            decoder = self._decoder_at(scaled_height * factor, scaled_width * factor)
-            for rows, chunk in _read_chunks(decoder, wanted, seeks_exactly=self.info.seeks_exactly):
-                frames[rows] = _averaged(chunk, factor)[:, top : top + height, left : left + width]
+        for first, chunk in self._chunks(wanted, height=scaled_height, width=scaled_width):
+            frames[first : first + len(chunk)] = chunk[:, top : top + height, left : left + width]
         self.num_frames_decoded += len(wanted)
         return frames if np.array_equal(wanted, indices) else frames[inverse]
 
-    def _decoder_at(self, height: int, width: int) -> Any:
-        if self._decoder is None or self._decoder_size != (height, width):
-            self._decoder = None  # close the old one first
-            self._decoder = _open_decord(self.path, height=height, width=width)
-            self._decoder_size = (height, width)
-        return self._decoder
+    def _chunks(self, wanted: np.ndarray, *, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Args: wanted: rising. Yields: the first row, and (k, H, W, 3) for k rows from there; a row may come twice."""
+        if self.info.decoder == "decord":
+            try:
+                yield from self._by_decord(wanted, height=height, width=width)
+                return
+            except DecodeError as error:
+                if not self._may_take_over:
+                    raise
+                self.info = replace(self.info, decoder="pyav", decoder_reason=error.reason.rstrip("."))
+        self._decord = None
+        for row, frame in self._by_pyav(wanted, height=height, width=width):
+            yield row, frame[None]
+
+    def _by_decord(self, wanted: np.ndarray, *, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
+        if self._decord is None or self._decord.size != (height, width):
+            self._decord = None  # close the old one first
+            self._decord = DecordFrames(self.path, height=height, width=width)
+            if self._decord.num_frames != self.num_frames:
+                raise DecodeError(
+                    str(self.path),
+                    f"decord counts {self._decord.num_frames} frames, its packets are {self.num_frames}.",
+                )
+        last = None
+        for first, chunk in self._decord.read(wanted):
+            if self._on_progress is not None:
+                self._on_progress()
+            yield first, chunk
+            self._check_repeats(wanted, first, chunk, before=last)
+            last = chunk[-1]
+
+    def _check_repeats(
+        self, wanted: np.ndarray, first: int, chunk: np.ndarray, *, before: np.ndarray | None
+    ) -> None:
+        """decord fills in for frames that it cannot decode with the one before; still pictures look the same. PyAV knows."""
+        shown = chunk if before is None else np.concatenate([before[None], chunk])
+        offset = first if before is None else first - 1
+        for row in range(len(shown) - 1):
+            if np.array_equal(shown[row], shown[row + 1]):
+                _, height, width, _ = chunk.shape
+                pair = wanted[offset + row : offset + row + 2]
+                one, other = (frame for _, frame in self._by_pyav(pair, height=height, width=width))
+                if np.abs(one.astype(np.int16) - other).mean() >= LEAST_DIFFERENCE:
+                    raise DecodeError(
+                        str(self.path), f"decord gives the same frame for {pair[0]} and {pair[1]}."
+                    )
+                return
+
+    def _by_pyav(self, wanted: np.ndarray, *, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
+        if self._pyav is None:
+            self._pyav = PyavFrames(self.path, self.info, on_progress=self._on_progress)
+        return self._pyav.read(wanted, height=height, width=width)
 
 
-def open_video(path: str | Path, *, info: VideoInfo | None = None) -> VideoReader:
-    """Open a video file; `info`, where it is known from an earlier opening, saves half of the work.
+def open_video(
+    path: str | Path,
+    *,
+    info: VideoInfo | None = None,
+    decoder: DecoderChoice = "auto",
+    on_progress: Callable[[], None] | None = None,
+) -> VideoReader:
+    """Open a video file.
+
+    Args:
+        path: of the file.
+        info: where it is known from an earlier opening (with the same `decoder`), saves half of the work.
+        decoder: auto is decord, and PyAV where decord would be wrong; decord refuses such files.
+        on_progress: called while frames are decoded.
 
     Raises:
         DecodeError: there is no such file, no video stream, or no frame that can be decoded.
     """
     path = Path(path)
-    if info is not None:
-        return VideoReader(path, info)
-    if not path.is_file():
-        raise DecodeError(str(path), "there is no such file.")
-    if path.stat().st_size == 0:
-        raise DecodeError(str(path), "the file is empty.")
-    with _decord_errors(path):
-        decoder = _open_decord(path)
-        num_frames = len(decoder)
-        if num_frames == 0:
-            raise DecodeError(str(path), "it has no frames.")
-        height, width, _ = decoder[0].shape
-        fps = float(decoder.get_avg_fps())
-        spans = np.asarray(decoder.get_frame_timestamp(np.arange(num_frames)), dtype=np.float64)
-    scan = scan_packets(path)
-    if scan is not None and len(scan.is_shown) == num_frames and scan.is_shown.any():
-        spans = spans[scan.is_shown]
-        num_frames = len(spans)
-    timestamps_sec, duration_sec = _sane_times(spans, fps=fps)
-    if timestamps_sec is None and not (math.isfinite(fps) and fps > 0):
-        raise DecodeError(str(path), f"neither its timestamps nor its frame rate ({fps}) make sense.")
-    if not (math.isfinite(fps) and fps > 0):
-        fps = num_frames / duration_sec
-    info = VideoInfo(
-        num_frames=num_frames,
-        fps=fps,
+    if info is None:
+        if not path.is_file():
+            raise DecodeError(str(path), "there is no such file.")
+        if path.stat().st_size == 0:
+            raise DecodeError(str(path), "the file is empty.")
+        scan = scan_packets(path)
+        chosen, reason = _choose(path, scan, decoder=decoder)
+        info = _info_of(path, scan, decoder=chosen, decoder_reason=reason)
+    return VideoReader(path, info, may_take_over=decoder == "auto", on_progress=on_progress)
+
+
+def _choose(path: Path, scan: PacketScan, *, decoder: DecoderChoice) -> tuple[Decoder, str | None]:
+    """What reads the video, and why, where that is of note."""
+    if decoder == "pyav" or scan.decord_misses is None:
+        return ("pyav" if decoder == "pyav" else "decord"), None
+    if decoder == "decord":
+        raise DecodeError(
+            str(path),
+            f"decord would not read it rightly ({scan.decord_misses}); data.decoder: auto or pyav does.",
+        )
+    return "pyav", scan.decord_misses
+
+
+def _info_of(path: Path, scan: PacketScan, *, decoder: Decoder, decoder_reason: str | None) -> VideoInfo:
+    has_fps = math.isfinite(scan.fps) and scan.fps > 0
+    timestamps_sec, duration_sec = _sane_times(scan)
+    if timestamps_sec is None and not has_fps:
+        raise DecodeError(str(path), f"neither its timestamps nor its frame rate ({scan.fps}) make sense.")
+    return VideoInfo(
+        num_frames=scan.num_frames,
+        fps=scan.fps if has_fps else scan.num_frames / duration_sec,
         duration_sec=duration_sec,
-        height=int(height),
-        width=int(width),
+        height=scan.height,
+        width=scan.width,
         timestamps_sec=timestamps_sec,
-        seeks_exactly=scan is None or scan.seeks_exactly,
+        seeks_exactly=scan.seeks_exactly,
+        pts=scan.pts,
+        keyframe_pts=scan.keyframe_pts,
+        decoder=decoder,
+        decoder_reason=decoder_reason,
     )
-    return VideoReader(path, info, decoder=decoder)
 
 
-def _read_chunks(
-    decoder: Any, wanted: np.ndarray, *, seeks_exactly: bool
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Read frames in chunks. Args: wanted: rising. Yields: rows of the result, (n, H, W, 3) for them."""
-    if seeks_exactly:
-        for first in range(0, len(wanted), CHUNK_FRAMES):
-            chunk = wanted[first : first + CHUNK_FRAMES]
-            yield slice(first, first + len(chunk)), decoder.get_batch(chunk.tolist()).asnumpy()
-        return
-    num_read = int(wanted[-1]) + 1 if len(wanted) else 0
-    for first in range(0, num_read, CHUNK_FRAMES):
-        passing = decoder.get_batch(list(range(first, min(first + CHUNK_FRAMES, num_read))))
-        begin, end = np.searchsorted(wanted, [first, first + CHUNK_FRAMES])
-        if begin < end:
-            yield slice(int(begin), int(end)), passing.asnumpy()[wanted[begin:end] - first]
-
-
-def _open_decord(path: Path, *, height: int = -1, width: int = -1) -> Any:
-    import decord  # here, not above: a process that reads features needs no decoder
-
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord.VideoReader(str(path), width=width, height=height, num_threads=1)
-
-
-@contextmanager
-def _decord_errors(path: Path) -> Iterator[None]:
-    """Turn what decord raises (DECORDError, RuntimeError, IndexError) into a DecodeError of one line."""
-    try:
-        yield
-    except DecodeError:
-        raise
-    except ImportError as error:
-        raise ImportError(
-            f"decord cannot be imported ({error}); `pip install decord` is needed to read videos."
-        ) from error
-    except Exception as error:
-        raise DecodeError(str(path), _reason(error)) from None
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if "cannot find video stream" in text:
-        return "no video stream that the decoder knows (audio only, or a codec such as AV1)."
-    if text.startswith("Error reading"):
-        return "it is not a video file, or its header is damaged."
-    if "Failed to seek" in text or "avcodec_send_packet" in text or "Fail" in text:
-        return "the data are damaged or encrypted (the decoder failed)."
-    return "the decoder failed; the file is damaged, encrypted or in an unknown form."
-
-
-def _sane_times(spans: np.ndarray, *, fps: float) -> tuple[np.ndarray | None, float]:
-    """Check (n, 2) start and end of each frame; (start of each frame or None, duration of the video).
+def _sane_times(scan: PacketScan) -> tuple[np.ndarray | None, float]:
+    """(start of each frame or None, duration of the video).
 
     A first frame that comes late counts as the start, as players do; frames before 0 stay there, since they are never shown.
     """
-    starts, ends = spans[:, 0], spans[:, 1]
+    starts, end_sec = scan.starts_sec, scan.end_sec
     is_sane = (
-        bool(np.isfinite(spans).all())
-        and bool((np.abs(spans) < LARGEST_TIME_SEC).all())
-        and bool((np.diff(starts) >= 0).all())
-        and bool(ends[-1] > max(starts[0], 0.0))
+        starts is not None
+        and math.isfinite(end_sec)
+        and bool((np.abs(starts) < LARGEST_TIME_SEC).all())
+        and end_sec > max(starts[0], 0.0)
         and (len(starts) == 1 or bool(starts[-1] > starts[0]))
     )
     if not is_sane:
-        return None, (len(spans) / fps if fps > 0 else math.nan)
+        return None, (scan.num_frames / scan.fps if scan.fps > 0 else math.nan)
+    assert starts is not None
     offset_sec = max(float(starts[0]), 0.0)
-    return starts - offset_sec, float(ends[-1]) - offset_sec
+    return starts - offset_sec, end_sec - offset_sec
 
 
 def _scaled_size(info: VideoInfo, *, height: int, width: int, resize: Resize) -> tuple[int, int]:
@@ -275,21 +246,3 @@ def _scaled_size(info: VideoInfo, *, height: int, width: int, resize: Resize) ->
         return height, width
     scale = max(height / info.height, width / info.width)
     return max(height, round(info.height * scale)), max(width, round(info.width * scale))
-
-
-def _oversampling(width: int) -> int:
-    """How many times larger to decode, so that the width is one that decord takes; 1 for nearly all."""
-    factor = 1
-    while width * factor in WIDTHS_REFUSED:
-        factor += 1
-    return factor
-
-
-def _averaged(frames: np.ndarray, factor: int) -> np.ndarray:
-    """(n, H * factor, W * factor, 3) uint8 -> (n, H, W, 3), the mean of each square, rounded."""
-    if factor == 1:
-        return frames
-    count, height, width, _ = frames.shape
-    squares = frames.reshape(count, height // factor, factor, width // factor, factor, 3)
-    averaged: np.ndarray = (squares.mean(axis=(2, 4)) + 0.5).astype(np.uint8)
-    return averaged

@@ -1,7 +1,7 @@
 """Decoded frames on disk, for data that are small enough: later epochs read them in place of the videos.
 
 One .npy file for each reading of frames, named by a hash of what decides its content: the video file (path, size, time of
-change), the frame indices, the height, the width and the resize. Files are written beside their place and renamed into it,
+change), the frame indices, the height, the width, the resize and the decoder. Files are written beside their place and renamed into it,
 so that any number of processes may share a folder, and are memory-mapped when read. A changed video gets new files; nothing
 is ever deleted: remove the folder to get its space back.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lofi.data.decode import Resize, VideoInfo
+from lofi.data.video_info import DecoderChoice, Resize, VideoInfo
 from lofi.fidelity import Fidelity
 from lofi.files import write_atomically, write_json
 from lofi.segments import Window
@@ -27,6 +27,8 @@ MAX_CACHED_CLIP_FRAMES = 512
 
 ASSUMED_FPS = 30
 """Frames per second of a video, where a size is estimated before any is opened."""
+
+_ARRAYS = ("timestamps_sec", "pts", "keyframe_pts")
 
 
 class FrameCache:
@@ -45,10 +47,11 @@ class FrameCache:
         width: int,
         resize: Resize,
         read: Callable[[], np.ndarray],
+        decoder: DecoderChoice = "auto",
     ) -> np.ndarray:
         """(n, height, width, 3) uint8, read-only where it comes from disk; `read` decodes it where it is not there."""
         indices = np.ascontiguousarray(indices, dtype=np.int64)
-        parts = (_identity(path), indices.tobytes(), f"{height}x{width} {resize}".encode())
+        parts = (_identity(path), indices.tobytes(), f"{height}x{width} {resize} {decoder}".encode())
         file = self._file(parts, suffix=".npy")
         shape = (len(indices), height, width, 3)
         found = _load_array(file)
@@ -58,20 +61,20 @@ class FrameCache:
         write_atomically(file, lambda partial: _save_array(partial, frames))
         return frames
 
-    def video_info(self, path: Path, *, read: Callable[[], VideoInfo]) -> VideoInfo:
+    def video_info(
+        self, path: Path, *, read: Callable[[], VideoInfo], decoder: DecoderChoice = "auto"
+    ) -> VideoInfo:
         """What is known of the video; `read` opens it where it is not there."""
-        file = self._file((_identity(path), b"info"), suffix=".json")
+        file = self._file((_identity(path), f"info {decoder}".encode()), suffix=".json")
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            times = values.pop("timestamps_sec")
-            return VideoInfo(**values, timestamps_sec=None if times is None else np.asarray(times))
+            arrays = {name: None if values[name] is None else np.asarray(values[name]) for name in _ARRAYS}
+            return VideoInfo(**{**values, **arrays})
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             pass
         info = read()
-        times = info.timestamps_sec
-        write_json(
-            file, {**vars(info), "timestamps_sec": None if times is None else times.tolist()}, indent=None
-        )
+        lists = {name: None if (array := vars(info)[name]) is None else array.tolist() for name in _ARRAYS}
+        write_json(file, {**vars(info), **lists}, indent=None)
         return info
 
     def _file(self, parts: Iterable[bytes], *, suffix: str) -> Path:
