@@ -9,7 +9,7 @@ from typing import Any
 from lofi.config.objectives import ObjectiveKind
 from lofi.data.frame_windows import DataConfig
 from lofi.data.grid import GridConfig
-from lofi.engine.deepspeed_engine import check_deepspeed_block
+from lofi.engine.deepspeed_engine import check_deepspeed_block, zero_stage
 from lofi.engine.loop import TrainConfig
 from lofi.engine.optimizers import OptimizerConfig
 from lofi.engine.schedules import ScheduleConfig
@@ -107,6 +107,11 @@ def check_recipe(recipe: Recipe) -> None:
     _check_labels(recipe)
     _check_gradient(recipe)
     check_deepspeed_block(recipe.deepspeed)
+    if recipe.train.ema_decay is not None and zero_stage(recipe.deepspeed) == 3:
+        raise ValueError(
+            "train.ema_decay is refused with deepspeed.zero_optimization.stage: 3, where no rank has whole weights to take the "
+            "mean of; use stage 2, or train.ema_decay: null."
+        )
     if kind.check is not None:
         kind.check(recipe)
 

@@ -15,6 +15,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lofi.engine import deepspeed_engine
+from lofi.engine.ema import WeightAverage
 from lofi.run_files import WEIGHTS_FILE
 
 MANIFEST_FILE = "manifest.json"
@@ -52,6 +54,7 @@ def save_checkpoint(
     keep: int,
     metadata: dict[str, str],
     spared: Path | None = None,
+    average: WeightAverage | None = None,
 ) -> Path:
     """Write `folder/step_N`, and drop later ones and all but the newest `keep` up to it. Collective.
 
@@ -62,6 +65,7 @@ def save_checkpoint(
         keep: how many checkpoints stay.
         metadata: plain strings for the header of weights.safetensors.
         spared: an older checkpoint that stays all the same: the best one.
+        average: where it is given, weights.safetensors holds its means.
 
     Returns:
         The finished checkpoint.
@@ -76,7 +80,8 @@ def save_checkpoint(
     deepspeed_engine.wait_for_ranks()
     deepspeed_engine.save_engine(engine, partial, asdict(position))
     torch.save(_rank_state(engine.module), partial / f"rank_{rank}.pt")
-    weights = deepspeed_engine.full_state_dict(engine)
+    with nullcontext() if average is None else average.in_place():
+        weights = deepspeed_engine.full_state_dict(engine)
     if rank == 0:
         save_file(weights, partial / WEIGHTS_FILE, metadata=metadata)
     deepspeed_engine.wait_for_ranks()
@@ -95,9 +100,11 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(engine: Any, checkpoint: Path) -> Position:
-    """Restore engine, generators and position. Collective; the checkpoint must be whole (`newest_whole`)."""
+def load_checkpoint(engine: Any, checkpoint: Path, *, average: WeightAverage | None = None) -> Position:
+    """Restore engine, generators and position, and the running mean of the weights where there is one. Collective; the checkpoint must be whole (`newest_whole`)."""
     client_state = deepspeed_engine.load_engine(engine, checkpoint)
+    if average is not None:
+        average.load(checkpoint / WEIGHTS_FILE)
     rank_state = torch.load(checkpoint / f"rank_{dist.get_rank()}.pt", weights_only=True)
     buffers = dict(engine.module.named_buffers())
     for name, value in rank_state["buffers"].items():

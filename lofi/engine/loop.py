@@ -18,6 +18,7 @@ import torch
 from lofi.batches import WindowBatch
 from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import Position, list_checkpoints, save_checkpoint
+from lofi.engine.ema import WeightAverage
 from lofi.engine.metrics import MetricsLog
 from lofi.engine.precision import Precision
 from lofi.engine.run_directory import RunDirectory
@@ -40,6 +41,9 @@ class TrainConfig:
     """Windows per step, over all ranks together."""
     precision: Precision = "auto"
     """auto is fp32 on a CPU and bf16 (or fp16) on a GPU; weights and optimizer states are always fp32."""
+    ema_decay: float | None = None
+    """Evaluate, save and hand on a running mean of the weights, of which so much stays at each step (0.999 is common); null: the
+    weights themselves."""
     gradient_clipping: float = 1.0
     """Greatest gradient norm; 0 for none."""
     checkpoint_every_epochs: int = 1
@@ -57,6 +61,8 @@ class TrainConfig:
             raise ValueError(
                 f"train.checkpoint_every_steps is {self.checkpoint_every_steps}; it must be at least 1, or null."
             )
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"train.ema_decay is {self.ema_decay}; it must lie between 0 and 1, or be null.")
         if self.gradient_clipping < 0:
             raise ValueError(f"train.gradient_clipping is {self.gradient_clipping}; it must not be negative.")
 
@@ -130,8 +136,10 @@ def train(
     start: Position,
     weights_metadata: dict[str, str],
     validate: Validate | None = None,
+    average: WeightAverage | None = None,
 ) -> Outcome:
-    """Train from `start` to the last epoch, saving (and validating, where `validate` is given) as it goes.
+    """Train from `start` to the last epoch, saving (and validating, where `validate` is given) as it goes; with a running mean
+    of the weights where `average` is given.
 
     Raises:
         NonFiniteError: names the step, the batch's videos and the last good checkpoint.
@@ -149,6 +157,7 @@ def train(
             keep=config.keep_checkpoints,
             metadata=weights_metadata,
             spared=read_best(run.checkpoints),
+            average=average,
         )
 
     engine.train()
@@ -184,6 +193,11 @@ def train(
                     norm = deepspeed_engine.gradient_norm_before_step(engine)
                     check(_fault_of("gradient norm", norm))
                     is_skipped = deepspeed_engine.step(engine)
+                    if (
+                        average is not None
+                        and (position.step + 1) % engine.gradient_accumulation_steps() == 0
+                    ):
+                        average.update()
                     norm = deepspeed_engine.gradient_norm_after_step(engine) if norm is None else norm
                     check("the gradients are not finite, so the step was not taken" if is_skipped else None)
 

@@ -5,7 +5,7 @@ On CUDA the allocator's own peak is read after every step. On a CPU, where the a
 """
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -48,7 +48,16 @@ class Breakdown:
 class StepMeter:
     """Measures the steps of one engine."""
 
-    def __init__(self, engine: Any, *, device: torch.device, zero_stage: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        *,
+        device: torch.device,
+        zero_stage: int = 0,
+        averages: Sequence[Tensor] = (),
+    ) -> None:
+        """`averages`: the running means of the weights, which count as parameters."""
+        self._averages = averages
         self._zero_stage = zero_stage
         self.peak: Breakdown | None = None
         self.curve: Curve | None = None
@@ -70,7 +79,7 @@ class StepMeter:
             self._record_allocated(torch.cuda.max_memory_allocated(self._device))
         elif self.is_due(step_of_run, fidelity):
             self._counted.add(fidelity)
-            with count_engine(self._engine, device_type="cpu") as count:
+            with count_engine(self._engine, device_type="cpu", averages=self._averages) as count:
                 yield
             self._record_counted(replay(count))
         else:
@@ -83,7 +92,7 @@ class StepMeter:
     def _record_allocated(self, peak_bytes: int) -> None:
         if self.peak is not None and peak_bytes <= self.peak.peak_bytes:
             return
-        held = weights(self._engine)
+        held = [*weights(self._engine), *self._averages]
         states = [s for s in optimizer_states(self._engine) if s.device.type == self._device.type]
         parameter_bytes = storage_bytes(held)
         optimizer_bytes = storage_bytes([*held, *states]) - parameter_bytes
@@ -102,18 +111,21 @@ class StepMeter:
         return whole if self._zero_stage < 2 else whole // self._engine.world_size
 
 
-def count_engine(engine: Any, *, device_type: str, inputs: Iterable[Tensor] = ()) -> LiveTensorCount:
+def count_engine(
+    engine: Any, *, device_type: str, inputs: Iterable[Tensor] = (), averages: Sequence[Tensor] = ()
+) -> LiveTensorCount:
     """A count that knows what an engine holds already, by kind, and which tensors are the weights' gradients.
 
     Args:
         engine: of DeepSpeed.
         device_type: tensors on other devices are not counted.
         inputs: the step's batch.
+        averages: running means of the weights.
     """
     return LiveTensorCount(
         device_type=device_type,
         kinds={
-            "parameters": weights(engine),
+            "parameters": [*weights(engine), *averages],
             "optimizer": optimizer_states(engine),
             "gradients": gradients(engine),
             "inputs": inputs,

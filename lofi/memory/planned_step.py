@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lofi.batches import WindowBatch
+from lofi.engine.ema import WeightAverage
 from lofi.memory.counting import LiveTensorCount
 from lofi.memory.module_names import ModuleNames
 
@@ -36,6 +37,7 @@ def count_step(
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     reduces_in_bucket: bool = True,
     accumulates: bool = False,
+    average: WeightAverage | None = None,
 ) -> LiveTensorCount:
     """Run one step and count its live tensors on the module's device.
 
@@ -46,12 +48,13 @@ def count_step(
         gradient_clipping: greatest gradient norm, 0 for none.
         autocast: the context of the forward pass.
         reduces_in_bucket: with the flat copy of all gradients that DeepSpeed makes at ZeRO stage 0.
+        average: the running mean of the weights, where the run keeps one; its means count as parameters.
         accumulates: gradients of earlier batches are there already (`gradient_accumulation_steps`).
 
     Returns:
         The count, over.
     """
-    weights = [*module.parameters(), *module.buffers()]
+    weights = [*module.parameters(), *module.buffers(), *([] if average is None else average.tensors)]
     states = [
         value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
     ]
@@ -88,6 +91,8 @@ def count_step(
                 _clip(gradients(), most=gradient_clipping)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update()
     return count
 
 

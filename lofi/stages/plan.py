@@ -13,6 +13,7 @@ from torch import nn
 from lofi.config.load import is_extraction_recipe
 from lofi.config.recipe import Choice, Recipe
 from lofi.engine import deepspeed_engine
+from lofi.engine.ema import WeightAverage
 from lofi.engine.optimizers import build_optimizer
 from lofi.engine.precision import check_precision, device_has_bf16, resolve_precision
 from lofi.engine.run_directory import package_versions
@@ -122,10 +123,12 @@ def predict_peak(
         missing = [fidelity for fidelity in fidelities if fidelity not in steps]
         if missing:
             make_optimizer_states(optimizer)
+        decay = recipe.train.ema_decay
+        average = None if decay is None else WeightAverage(module, decay=decay)
         for fidelity in missing:
             count = _count(
                 recipe, module, optimizer=optimizer, fidelity=fidelity, shape=shape, batch_size=batch_size,
-                precision=precision, device=options.device,
+                precision=precision, device=options.device, average=average,
             )  # fmt: skip
             steps[fidelity] = predict_step(
                 count, fidelity=str(fidelity), zero=zero, trained_elements=trained, gpu=terms
@@ -188,6 +191,7 @@ def _count(
     batch_size: int,
     precision: str,
     device: str,
+    average: WeightAverage | None,
 ) -> LiveTensorCount:
     """One counted step at one fidelity."""
     is_cuda = device == "cuda"
@@ -224,6 +228,7 @@ def _count(
             autocast=autocast,
             reduces_in_bucket=deepspeed_engine.zero_stage(recipe.deepspeed) == 0,
             accumulates=recipe.deepspeed.get("gradient_accumulation_steps", 1) > 1,
+            average=average,
         )
 
 

@@ -18,6 +18,7 @@ from lofi.batches import WindowBatch
 from lofi.config.recipe import Recipe
 from lofi.data.sampler import BatchPlan, build_loader
 from lofi.engine import deepspeed_engine
+from lofi.engine.ema import WeightAverage
 from lofi.engine.optimizers import build_optimizer
 from lofi.engine.precision import autocast_section, check_precision
 from lofi.engine.seeds import seed_model, seed_rank
@@ -94,6 +95,8 @@ def measure_recipe(
         autocast_section=autocast_section(precision),
         block=recipe.deepspeed,
     )
+    decay = recipe.train.ema_decay
+    average = None if decay is None else WeightAverage(module, decay=decay)
     seed_rank(recipe.seed, ranks.rank)
     engine.train()
     measured: list[AtFidelity] = []
@@ -105,7 +108,13 @@ def measure_recipe(
             else _real_batches(recipe, source, fidelity=fidelity)
         )
         at_fidelity, batch = _measure_fidelity(
-            engine, batches, fidelity=fidelity, options=options, device=ranks.device, advance=advance
+            engine,
+            batches,
+            fidelity=fidelity,
+            options=options,
+            device=ranks.device,
+            advance=advance,
+            average=average,
         )
         measured.append(at_fidelity)
         copied.append(batch_tensors(batch))
@@ -114,7 +123,7 @@ def measure_recipe(
         for each, tensors in zip(measured, copied, strict=True)
     ]
     if options.snapshot is not None:
-        _write_snapshot(engine, batches, folder=Path(options.snapshot), device=ranks.device)
+        _write_snapshot(engine, batches, folder=Path(options.snapshot), device=ranks.device, average=average)
     return measured_row(
         recipe,
         found,
@@ -162,23 +171,25 @@ def _measure_fidelity(
     options: ProfileOptions,
     device: torch.device,
     advance: Callable[[str], None],
+    average: WeightAverage | None,
 ) -> tuple[AtFidelity, WindowBatch]:
     """All but the copies alone, and the batch of the last step."""
     for _ in range(options.warm_up):
-        _step(engine, next(batches), clock=StepClock(device=device))
+        _step(engine, next(batches), clock=StepClock(device=device), average=average)
         advance(f"{fidelity}, warming up")
     clock = StepClock(device=device)
     for _ in range(options.steps):
         with clock.step():
             with clock.part("data"):
                 batch = next(batches)
-            _step(engine, batch, clock=clock)
+            _step(engine, batch, clock=clock, average=average)
         advance(f"{fidelity}, timing")
-    allocator = _allocator_peaks(engine, batch, device=device)
+    allocator = _allocator_peaks(engine, batch, device=device, average=average)
     advance(f"{fidelity}, reading the allocator")
     inputs = batch_tensors(batch) if device.type == "cpu" else []
-    with count_engine(engine, device_type=device.type, inputs=inputs) as count:
-        _step(engine, batch, clock=StepClock(device=device))
+    means = () if average is None else average.tensors
+    with count_engine(engine, device_type=device.type, inputs=inputs, averages=means) as count:
+        _step(engine, batch, clock=StepClock(device=device), average=average)
     advance(f"{fidelity}, counting")
     at_fidelity = AtFidelity(fidelity=fidelity, clock=clock, timeline=replay(count), allocator=allocator)
     return at_fidelity, batch
@@ -194,6 +205,7 @@ def _step(
     batch: WindowBatch,
     *,
     clock: StepClock,
+    average: WeightAverage | None,
     after_phase: Callable[[str], None] = lambda phase: None,
 ) -> None:
     """One training step as the loop takes it."""
@@ -206,10 +218,14 @@ def _step(
     with clock.part("optimizer"):
         deepspeed_engine.gradient_norm_before_step(engine)
         deepspeed_engine.step(engine)
+        if average is not None:
+            average.update()
     after_phase("optimizer")
 
 
-def _allocator_peaks(engine: Any, batch: WindowBatch, *, device: torch.device) -> AllocatorPeaks | None:
+def _allocator_peaks(
+    engine: Any, batch: WindowBatch, *, device: torch.device, average: WeightAverage | None
+) -> AllocatorPeaks | None:
     """Take one step and read the allocator after each phase; None on a CPU, without a step."""
     if device.type == "cpu":
         return None
@@ -222,12 +238,17 @@ def _allocator_peaks(engine: Any, batch: WindowBatch, *, device: torch.device) -
         torch.cuda.reset_peak_memory_stats(device)
 
     torch.cuda.reset_peak_memory_stats(device)
-    _step(engine, batch, clock=StepClock(device=device), after_phase=read)
+    _step(engine, batch, clock=StepClock(device=device), average=average, after_phase=read)
     return AllocatorPeaks(allocated_bytes=max(peaks.values()), reserved_bytes=reserved, phase_bytes=peaks)
 
 
 def _write_snapshot(
-    engine: Any, batches: Iterator[WindowBatch], *, folder: Path, device: torch.device
+    engine: Any,
+    batches: Iterator[WindowBatch],
+    *,
+    folder: Path,
+    device: torch.device,
+    average: WeightAverage | None,
 ) -> None:
     """PyTorch's own memory snapshot (CUDA: memory_snapshot.pickle) and profiler trace (trace.json) of one more step."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +258,7 @@ def _write_snapshot(
         activities.append(torch.profiler.ProfilerActivity.CUDA)
         torch.cuda.memory._record_memory_history(max_entries=200_000)
     with torch.profiler.profile(activities=activities, profile_memory=True, record_shapes=True) as profiler:
-        _step(engine, batch, clock=StepClock(device=device))
+        _step(engine, batch, clock=StepClock(device=device), average=average)
     profiler.export_chrome_trace(str(folder / "trace.json"))
     if device.type == "cuda":
         torch.cuda.memory._dump_snapshot(str(folder / "memory_snapshot.pickle"))

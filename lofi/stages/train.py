@@ -14,6 +14,7 @@ from lofi.config.recipe import Recipe, recipe_to_plain
 from lofi.data.sampler import BatchPlan, build_loader
 from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import WEIGHTS_FILE, Position, check_classes, load_checkpoint, newest_whole
+from lofi.engine.ema import WeightAverage
 from lofi.engine.loop import Outcome, train
 from lofi.engine.metrics import read_metrics
 from lofi.engine.optimizers import build_optimizer
@@ -116,11 +117,16 @@ def _train(
     """The life of the engine: built, restored, trained, measured, closed. Collective."""
     num_parameters = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     engine = _engine(recipe, module, plan=plan, ranks=ranks, precision=precision)
+    decay = recipe.train.ema_decay
+    average = None if decay is None else WeightAverage(module, decay=decay)
     seed_rank(recipe.seed, ranks.rank)
     try:
-        start = _restore(engine, run, classes=source.annotations.classes, ranks=ranks)
+        start = _restore(engine, run, classes=source.annotations.classes, ranks=ranks, average=average)
         meter = StepMeter(
-            engine, device=ranks.device, zero_stage=deepspeed_engine.zero_stage(recipe.deepspeed)
+            engine,
+            device=ranks.device,
+            zero_stage=deepspeed_engine.zero_stage(recipe.deepspeed),
+            averages=() if average is None else average.tensors,
         )
         validator = None
         if judge is not None:
@@ -132,6 +138,7 @@ def _train(
                 annotations=source.annotations,
                 ranks=ranks,
                 start=start,
+                average=average,
             )
         outcome = train(
             engine,
@@ -149,6 +156,7 @@ def _train(
             start=start,
             weights_metadata=weights_metadata(recipe, source.annotations.classes),
             validate=validator,
+            average=average,
         )
         row = memory_row(
             meter,
@@ -244,7 +252,12 @@ def _engine(
 
 
 def _restore(
-    engine: Any, run: RunDirectory, *, classes: tuple[str, ...], ranks: deepspeed_engine.Ranks
+    engine: Any,
+    run: RunDirectory,
+    *,
+    classes: tuple[str, ...],
+    ranks: deepspeed_engine.Ranks,
+    average: WeightAverage | None,
 ) -> Position:
     checkpoint, passed_over = newest_whole(run.checkpoints, world_size=ranks.world_size, device=ranks.device)
     for line in passed_over:
@@ -253,7 +266,7 @@ def _restore(
         return Position()
     check_classes(checkpoint / WEIGHTS_FILE, classes)
     say(f"going on from {checkpoint}")
-    return load_checkpoint(engine, checkpoint)
+    return load_checkpoint(engine, checkpoint, average=average)
 
 
 def _finish(

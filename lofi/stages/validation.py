@@ -5,6 +5,7 @@ checkpoint gives: in evaluation, without gradient, at full fidelity, the videos 
 judge of their own. No random number of the run is drawn, so it trains alike whether it is validated or not.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from lofi.data.annotations import Annotations
 from lofi.detector import Detector
 from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import WEIGHTS_FILE, Position, checkpoint_name
+from lofi.engine.ema import WeightAverage
 from lofi.engine.run_directory import RunDirectory
 from lofi.engine.seeds import seed_model
 from lofi.engine.validation import (
@@ -76,6 +78,7 @@ class Validator:
         annotations: Annotations,
         ranks: deepspeed_engine.Ranks,
         start: Position,
+        average: WeightAverage | None = None,
     ) -> None:
         """Read the run's log up to `start`, and state the best checkpoint anew. Collective.
 
@@ -87,6 +90,7 @@ class Validator:
             annotations: the recipe's.
             ranks: they judge together.
             start: what comes after it in the log was not saved, and will be done again.
+            average: where it is given, its means are judged.
         """
         self.validations = read_validations(run.validation, last_step=start.step)
         """All so far, oldest first."""
@@ -98,6 +102,7 @@ class Validator:
         self._run = run
         self._annotations = annotations
         self._ranks = ranks
+        self._average = average
         self._write()
 
     def is_due(self, position: Position) -> bool:
@@ -144,7 +149,8 @@ class Validator:
     def _score(self, position: Position) -> Scored:
         title = f"validating epoch {position.epoch}" if position.step else "validating before training"
         if self._engine.zero_optimization_stage() < 3:
-            with deepspeed_engine.prediction_mode(self._engine) as module:
+            means = nullcontext() if self._average is None else self._average.in_place()
+            with deepspeed_engine.prediction_mode(self._engine) as module, means:
                 return self._judge.score(module, title)
         # At stage 3 no rank has whole weights: a second module takes them from the checkpoint of this position, or is what
         # the first was before training.
