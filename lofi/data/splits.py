@@ -115,9 +115,10 @@ def _assign(
     unlabelled = [group for group in left if group not in side_of]
     for group in sorted(unlabelled, key=lambda group: -len(members[group])):
         place(group, None)
-    if len(set(side_of.values())) == 1:  # classes of one video each all went to one side
-        others = Counter(label for held in holds.values() for label in held)
-        lost = {group: sum(others[label] == 1 for label in holds[group]) for group in left}
-        moved = min(left, key=lambda group: (lost[group], len(members[group])))
+    labelled = [group for group in left if holds[group]]
+    if len(labelled) > 1 and len({side_of[group] for group in labelled}) == 1:  # classes of one video each
+        in_groups = Counter(label for held in holds.values() for label in held)
+        lost = {group: sum(in_groups[label] == 1 for label in holds[group]) for group in labelled}
+        moved = min(labelled, key=lambda group: (lost[group], len(members[group])))
         side_of[moved] = 1 - side_of[moved]
     return side_of

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lofi.data.converters.clock import NUMBER, seconds_of_clock
-from lofi.data.converters.conversion import listed
+from lofi.data.converters.conversion import NUM_LINES_SHOWN, listed
 from lofi.data.converters.official import Official, OfficialVideo, sorted_classes
 from lofi.data.converters.video_cells import VideoCell, read_video_cell, unique_names
 from lofi.segments import LabelledSegment
@@ -252,18 +252,32 @@ def _official(
     for row in rows:
         by_video[names[row.video]].append(row)
     videos = {}
+    repeated: list[int] = []
     for name, of_video in by_video.items():
         known = facts[name]
-        found = [(row.segment, row.line) for row in of_video if row.segment is not None]
+        found: dict[LabelledSegment, int] = {}
+        for row in of_video:
+            if row.segment in found:
+                repeated.append(row.line)
+            elif row.segment is not None:
+                found[row.segment] = row.line
         videos[name] = OfficialVideo(
             subset=str(known["subset"]),
-            segments=tuple(segment for segment, _ in found),
-            lines=tuple(line for _, line in found),
+            segments=tuple(found),
+            lines=tuple(found.values()),
             duration_sec=_number(known["duration"]),
             fps=_number(known["fps"]),
             file=of_video[0].video.file,
             group=None if known["group"] is None else str(known["group"]),
         )
+    if repeated:
+        shown = ", ".join(map(str, sorted(repeated)[:NUM_LINES_SHOWN])) + (
+            ", ..." if len(repeated) > NUM_LINES_SHOWN else ""
+        )
+        notes = [
+            f"{len(repeated)} lines say what an earlier one says, and are left out: line {shown}",
+            *notes,
+        ]
     return Official(videos=videos, classes=sorted_classes(videos), notes=tuple(notes))
 
 
