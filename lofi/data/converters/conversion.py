@@ -193,7 +193,7 @@ def _check_lines(official: Official) -> None:
                     f"{video.duration_sec:g} s"
                 )
     if wrong:
-        raise ValueError(listed(wrong, of="lines with a segment outside the video"))
+        raise ValueError(listed(wrong, of="segments are outside their videos"))
 
 
 def listed(wrong: Sequence[str], *, of: str) -> str:

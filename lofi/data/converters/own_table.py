@@ -77,7 +77,9 @@ def read_own_table(
             rows.append(_read_row(line, values, fps=fps, videos=videos))
         except ValueError as error:
             wrong.append(f"line {line}: {error}")
-    first_lines = {row.video: row.line for row in reversed(rows)}
+    first_lines: dict[VideoCell, int] = {}
+    for row in rows:
+        first_lines.setdefault(row.video, row.line)
     names, unclear = unique_names(first_lines)
     facts, differing = _facts_of_videos(rows, names)
     wrong += unclear + differing
@@ -271,13 +273,9 @@ def _official(
             group=None if known["group"] is None else str(known["group"]),
         )
     if repeated:
-        shown = ", ".join(map(str, sorted(repeated)[:NUM_LINES_SHOWN])) + (
-            ", ..." if len(repeated) > NUM_LINES_SHOWN else ""
-        )
-        notes = [
-            f"{len(repeated)} lines say what an earlier one says, and are left out: line {shown}",
-            *notes,
-        ]
+        what = "lines say" if len(repeated) > 1 else "line says"
+        shown = ", ".join(map(str, sorted(repeated)[:NUM_LINES_SHOWN]))
+        notes = [f"{len(repeated)} {what} what an earlier one says (left out): {shown}", *notes]
     return Official(videos=videos, classes=sorted_classes(videos), notes=tuple(notes))
 
 
