@@ -15,12 +15,15 @@ from torch.utils.data import Dataset
 from lofi.data.annotations import AnnotatedVideo, Annotations
 from lofi.data.feature_store import FeatureDirectory, check_features, open_feature_directory
 from lofi.data.frame_windows import FrameWindows
-from lofi.data.pretext_windows import balanced_windows, region_windows
+from lofi.data.pretext_windows import balanced_windows, bare_videos, region_windows
 from lofi.data.samples import WindowSample
+from lofi.data.stretches import StretchWindows
 from lofi.data.windows import clip_windows, training_windows
 from lofi.detector import PREDICTION_CHUNK_SNIPPETS, Detector
+from lofi.engine.deepspeed_engine import zero_stage
 from lofi.engine.validation import Judge
 from lofi.heads import HEADS
+from lofi.objectives.pal import PalConfig, build_pal
 from lofi.objectives.tac import TacConfig, build_tac
 from lofi.objectives.tal import TalConfig
 from lofi.objectives.tsp import TspConfig, build_tsp
@@ -188,6 +191,92 @@ def _build_tsp(recipe: "Recipe", modules: Modules) -> nn.Module:
     )
 
 
+def _stretch_sec(recipe: "Recipe") -> float:
+    """Of the evenly spaced frames that synthetic videos are made from."""
+    assert recipe.fidelity is not None
+    assert recipe.grid.frame_rate is not None
+    return recipe.fidelity.num_snippets * recipe.fidelity.frames / recipe.grid.frame_rate
+
+
+def _stretches(recipe: "Recipe", frames: FrameWindows) -> StretchWindows:
+    assert recipe.grid.frame_rate is not None
+    return StretchWindows(frames, frame_rate=recipe.grid.frame_rate, seed=recipe.seed)
+
+
+def _check_stretches(recipe: "Recipe") -> None:
+    """Of objectives that make synthetic videos out of stretches of evenly spaced frames."""
+    assert recipe.fidelity is not None
+    name = recipe.objective.name
+    if recipe.grid.frame_rate is None:
+        raise ValueError(
+            f"grid.frame_rate is null; objective: {name} makes synthetic videos of evenly spaced frames, so it must be given "
+            "(frames per second)."
+        )
+    if recipe.grid.mode != "rescale":
+        raise ValueError(
+            f"grid.mode: {recipe.grid.mode} has no effect with objective: {name}, which draws stretches; remove it."
+        )
+    if recipe.data.frame_cache is not None:
+        raise ValueError(
+            f"data.frame_cache has no use with objective: {name}, whose stretches lie elsewhere in each epoch; remove it."
+        )
+    if recipe.fidelity.reduction not in ("none", "space"):
+        raise ValueError(
+            f"fidelity.reduction: {recipe.fidelity.reduction} changes the length of the stretches of objective: {name}; "
+            "only none and space are allowed."
+        )
+
+
+def _pal_windows(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
+    windows_per_video = recipe.objective.config.windows_per_video
+    return bare_videos(videos, stretch_sec=_stretch_sec(recipe), windows_per_video=windows_per_video)
+
+
+def _each_video(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
+    return bare_videos(videos, stretch_sec=_stretch_sec(recipe))
+
+
+def _check_pal(recipe: "Recipe") -> None:
+    _check_stretches(recipe)
+    assert recipe.fidelity is not None
+    config: PalConfig = recipe.objective.config
+    if config.min_region * recipe.fidelity.num_snippets < 1:
+        raise ValueError(
+            f"objective.min_region is {config.min_region} of {recipe.fidelity.num_snippets} snippets, less than one; raise it "
+            f"to {1 / recipe.fidelity.num_snippets:.3g} at least, or fidelity.num_snippets."
+        )
+    if recipe.train.batch_size < 3:
+        raise ValueError(
+            f"train.batch_size is {recipe.train.batch_size}; a region of one video is pasted on two others, so each rank needs "
+            "3 at least."
+        )
+    assert recipe.encoder is not None
+    if getattr(recipe.encoder.config, "norm", "frozen") == "train":
+        raise ValueError(
+            "encoder.norm: train is refused with objective: pal, whose batch statistics would tell a pair from the others; use "
+            "frozen or affine."
+        )
+    if recipe.gradient.name == "detached":
+        raise ValueError("gradient.name: detached is refused with objective: pal, which trains the encoder.")
+    if zero_stage(recipe.deepspeed) == 3:
+        raise ValueError(
+            "deepspeed.zero_optimization.stage: 3 is refused with objective: pal: no rank has the whole weights that the "
+            "momentum encoder follows; use stage 2."
+        )
+
+
+def _build_pal(recipe: "Recipe", modules: Modules) -> nn.Module:
+    assert modules.encoder is not None
+    trained_chunk = getattr(recipe.gradient.config, "chunk_size", PREDICTION_CHUNK_SNIPPETS)
+    return build_pal(
+        recipe.objective.config,
+        encoder=modules.encoder,
+        encode=modules.encode,
+        feature_width=modules.feature_width,
+        key_chunk=min(trained_chunk, PREDICTION_CHUNK_SNIPPETS),
+    )
+
+
 OBJECTIVES = {
     "tal": ObjectiveKind(
         config=TalConfig,
@@ -220,6 +309,18 @@ OBJECTIVES = {
         check=_check_tsp,
         measured_on=_each_region,
         measure="mean_of_action_and_region_accuracy",
+    ),
+    "pal": ObjectiveKind(
+        config=PalConfig,
+        windows=_pal_windows,
+        build=_build_pal,
+        takes=(),
+        source="frames",
+        data_options=("validation_subset",),
+        frame_dataset=_stretches,
+        check=_check_pal,
+        measured_on=_each_video,
+        measure="agreement",
     ),
 }
 

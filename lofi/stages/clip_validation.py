@@ -63,4 +63,5 @@ def clip_judge(recipe: Recipe, annotations: Annotations, *, ranks: deepspeed_eng
         weights=config.weights,
         subset=recipe.data.validation_subset,
         score=score,
+        judges_start=True,
     )
