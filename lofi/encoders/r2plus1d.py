@@ -2,8 +2,8 @@
 
 With 18 layers torchvision's own network, LoFi's second encoder (section 4), with T-LoFi alone, at 112 x 112, the size of its
 public weights. With 34 layers the network of the paper's public weights and of TSP (Alwassel et al., ICCVW 2021,
-arXiv:2011.11479): torchvision's modules, but each convolution has middle channels by its own widths, and norms an epsilon of
-1e-3. The snippet's feature is what the network gives to its last linear layer. Time is divided by 8 (rounded up), space by 16.
+arXiv:2011.11479), or MMAction2's (`r2plus1d_layouts.py` has what differs). The snippet's feature is what the network gives to
+its last linear layer. Time is divided by 8 (rounded up), space by 16, in MMAction2's by 32.
 
 frames (N,3,T,H,W) uint8 -> float -> stem -> layer1..layer4 on (N,C,T',H',W') -> (N,512).
 """
@@ -13,16 +13,22 @@ from typing import Literal
 
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
 from lofi.encoders.dropout import SnippetDropout
 from lofi.encoders.freezing import NORM_MODES, NormMode
-from lofi.encoders.normalize_frames import KINETICS_MEAN, KINETICS_STD, NormalizeFrames
+from lofi.encoders.normalize_frames import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    KINETICS_MEAN,
+    KINETICS_STD,
+    NormalizeFrames,
+)
+from lofi.encoders.r2plus1d_layouts import mmaction2_34, published_34
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
-STRIDE = 16
-"""Pixels of input per position of the last feature map."""
+STRIDES = {"published": 16, "mmaction2": 32}
+"""Layout -> pixels of input per position of the last feature map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,8 @@ class R2plus1dConfig:
 
     depth: Literal[18, 34] = 18
     """Layers. torchvision has weights for 18."""
+    layout: Literal["published", "mmaction2"] = "published"
+    """Whose network of 34 layers: that of TSP's and other weights, or MMAction2's."""
     dropout: float = 0.0
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
@@ -45,6 +53,12 @@ class R2plus1dConfig:
     def __post_init__(self) -> None:
         if self.depth not in (18, 34):
             raise ValueError(f"encoder.depth is {self.depth}; it must be 18 or 34.")
+        if self.layout not in STRIDES:
+            raise ValueError(f"encoder.layout is {self.layout!r}; it must be published or mmaction2.")
+        if self.layout == "mmaction2" and self.depth != 34:
+            raise ValueError(
+                f"encoder.layout: mmaction2 has 34 layers, not {self.depth}; set encoder.depth: 34."
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout is {self.dropout}; it must lie in [0, 1).")
         if self.norm not in NORM_MODES:
@@ -55,7 +69,7 @@ class R2plus1dConfig:
 
 def build_r2plus1d(config: R2plus1dConfig) -> "R2plus1d":
     """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return R2plus1d(depth=config.depth, dropout=config.dropout)
+    return R2plus1d(depth=config.depth, layout=config.layout, dropout=config.dropout)
 
 
 class R2plus1d(nn.Module):
@@ -63,12 +77,19 @@ class R2plus1d(nn.Module):
 
     has_temporal_convolution = True
 
-    def __init__(self, *, depth: int = 18, dropout: float = 0.0) -> None:
+    def __init__(self, *, depth: int = 18, layout: str = "published", dropout: float = 0.0) -> None:
         super().__init__()
         self.torchvision_name = "r2plus1d_18" if depth == 18 else None
-        network = torchvision.models.video.r2plus1d_18(weights=None) if depth == 18 else _r2plus1d_34()
+        self.stride = STRIDES[layout]
+        if depth == 18:
+            network = torchvision.models.video.r2plus1d_18(weights=None)
+        else:
+            network = published_34() if layout == "published" else mmaction2_34()
         self.feature_width: int = network.fc.in_features
-        self.normalize = NormalizeFrames(mean=KINETICS_MEAN, std=KINETICS_STD)
+        if layout == "published":
+            self.normalize = NormalizeFrames(mean=KINETICS_MEAN, std=KINETICS_STD)
+        else:
+            self.normalize = NormalizeFrames(mean=IMAGENET_MEAN, std=IMAGENET_STD)
         self.stem = network.stem
         self.layer1 = network.layer1
         self.layer2 = network.layer2
@@ -96,28 +117,9 @@ class R2plus1d(nn.Module):
         return self.dropout(x_NCTHW.mean(dim=(2, 3, 4)), snippet_seeds=snippet_seeds)
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
-        """Frames of at least 16 pixels; any number of them."""
-        if min(fidelity.height, fidelity.width) < STRIDE:
+        """Frames of at least as many pixels as the network divides by; any number of them."""
+        if min(fidelity.height, fidelity.width) < self.stride:
             raise ValueError(
-                f"fidelity {fidelity} is too small for r2plus1d, which divides height and width by {STRIDE}; "
-                f"nearest usable: height {max(STRIDE, fidelity.height)}, width {max(STRIDE, fidelity.width)}."
+                f"fidelity {fidelity} is too small for r2plus1d, which divides height and width by {self.stride}; nearest "
+                f"usable: height {max(self.stride, fidelity.height)}, width {max(self.stride, fidelity.width)}."
             )
-
-
-class _OwnMiddle(Conv2Plus1D):
-    """Its middle channels keep the parameters of the 3D convolution in its place, from its own widths; torchvision's blocks
-    hand the first convolution's middle to both."""
-
-    def __init__(
-        self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1, padding: int = 1
-    ) -> None:
-        own = (in_planes * out_planes * 27) // (in_planes * 9 + out_planes * 3)
-        super().__init__(in_planes, out_planes, own, stride, padding)
-
-
-def _r2plus1d_34() -> VideoResNet:
-    network = VideoResNet(BasicBlock, [_OwnMiddle] * 4, [3, 4, 6, 3], R2Plus1dStem)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.eps = 1e-3
-    return network

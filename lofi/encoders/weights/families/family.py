@@ -53,7 +53,9 @@ def rename_keys(
     state: Mapping[str, Tensor], *, renames: Renames = (), dropped: Sequence[tuple[str, str]] = ()
 ) -> Translated:
     """Leave out the keys that match a pattern of `dropped` (pattern, what it is), and rename the others."""
-    tensors, keys, left_out = {}, {}, {}
+    tensors: dict[str, Tensor] = {}
+    keys: dict[str, tuple[str, ...]] = {}
+    left_out: dict[str, str] = {}
     for key, tensor in state.items():
         reason = next((reason for pattern, reason in dropped if re.search(pattern, key)), None)
         if reason is not None:

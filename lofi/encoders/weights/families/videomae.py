@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from lofi.encoders.videomae import sine_table
 from lofi.encoders.weights.families.family import OLD_HEAD, Family, Renames, Translated, rename_keys
 
 PREFIX = r"^(model\.|module\.|encoder\.|backbone\.)?"
@@ -91,8 +92,6 @@ def _translate(
             join(f"{attention}.qkv.bias", parts, biases)
     position = tensors.get("pos_embed")
     if position is not None and position.ndim == 3 and len(position) == 1:
-        from lofi.encoders.videomae import sine_table
-
         table = sine_table(position.shape[1], width=position.shape[2])
         if torch.allclose(position[0].float(), table, atol=1e-3):
             left_out[keys.pop("pos_embed")[0]] = SINE_TABLE
