@@ -93,7 +93,12 @@ def _add_converters(subcommands: Subcommands) -> None:
             metavar="FILE",
             help="CSV or JSON: how long videos are",
         )
-        add("--videos", type=Path, metavar="DIR", help="open these for durations that are still missing")
+        add(
+            "--videos",
+            type=Path,
+            metavar="DIR",
+            help="find them here, and open those whose duration is missing",
+        )
         add(
             "--file-name",
             metavar="NAME",

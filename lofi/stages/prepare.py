@@ -12,6 +12,7 @@ from lofi.data.converters.conversion import Conversion, change_lines, convert
 from lofi.data.converters.durations import Length, read_durations, with_lengths, without_duration
 from lofi.data.converters.official import Official
 from lofi.data.converters.table import CONVERTERS
+from lofi.data.converters.video_files import with_file_names, with_found_files
 from lofi.data.splits import Split, split_videos
 from lofi.files import write_json
 from lofi.progress import say
@@ -39,7 +40,8 @@ def convert_dataset(
         source: its files.
         output: the annotation file to write.
         durations: files that say how long videos are, for those that the source does not.
-        videos: the folder of videos, opened for the durations that are still missing.
+        videos: the folder of videos: those in folders below it get "file", and those whose duration is still missing are
+            opened.
         file_name: how a video's file is called, such as "v_{video}.mp4".
         workers: processes that open videos.
         options: of this converter alone.
@@ -53,11 +55,15 @@ def convert_dataset(
         raise ValueError(f"{output} is a folder; name the file to write, such as {output}/annotations.json.")
     if output.resolve() == source.resolve():
         raise ValueError(f"--output {output} would replace the source.")
+    say(f"reading {source}")
     official = CONVERTERS[name].read(source, **(options or {}))
     official = with_lengths(official, read_durations(durations))
-    official = _with_real_lengths(official, videos, file_name=file_name, workers=workers)
+    if file_name is not None:
+        official = with_file_names(official, file_name)
+    if videos is not None:
+        official = _with_videos(official, videos, workers=workers)
     try:
-        conversion = convert(official, file_name=file_name)
+        conversion = convert(official)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     write_annotations(output, conversion.database, classes=conversion.classes)
@@ -80,22 +86,24 @@ def say_conversion(conversion: Conversion, output: Path) -> None:
     say(f"annotations: {output}")
 
 
-def _with_real_lengths(
-    official: Official, videos: Path | None, *, file_name: str | None, workers: int
-) -> Official:
-    """The dataset with the durations that only opening the videos tells. Raises ValueError for those that cannot be."""
-    missing = without_duration(official)
-    if videos is None:
-        return official
+def _with_videos(official: Official, videos: Path, *, workers: int) -> Official:
+    """The dataset with the places of its videos, and the durations that only opening them tells.
+
+    Raises:
+        ValueError: there is no such folder, or a video whose duration is wanted is not there or cannot be opened.
+    """
     if not videos.is_dir():
         raise ValueError(f"--videos {videos}: there is no such folder.")
-    if not missing:
-        say(f"every duration is known, so nothing in {videos} was opened")
-        return official
+    official, absent = with_found_files(official, videos)
+    if absent:
+        shown = ", ".join(absent[:NUM_NAMES_SHOWN]) + (", ..." if len(absent) > NUM_NAMES_SHOWN else "")
+        say(f"{len(absent)} of {len(official.videos)} videos are not in {videos}: {shown}")
     paths, failures = {}, {}
+    missing = without_duration(official)
     for name in missing:
-        file = official.videos[name].file or (file_name.replace("{video}", name) if file_name else None)
-        video = AnnotatedVideo(name=name, subset="", duration_sec=0.0, segments=(), file=file)
+        video = AnnotatedVideo(
+            name=name, subset="", duration_sec=0.0, segments=(), file=official.videos[name].file
+        )
         try:
             paths[name] = find_video(video, videos)
         except FileNotFoundError as error:

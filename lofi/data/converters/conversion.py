@@ -56,18 +56,15 @@ class Conversion:
     notes: tuple[str, ...]
 
 
-def convert(official: Official, *, file_name: str | None = None) -> Conversion:
+def convert(official: Official) -> Conversion:
     """Make the database.
 
     Args:
         official: the dataset, all durations known.
-        file_name: name of a video's file, such as "v_{video}.mp4", for "file" where the dataset does not say it.
 
     Raises:
-        ValueError: there is no instance at all, durations are missing, or `file_name` lacks "{video}".
+        ValueError: there is no instance at all, durations are missing, or an own table's segments leave their videos.
     """
-    if file_name is not None and "{video}" not in file_name:
-        raise ValueError(f'--file-name is {file_name}; it must hold "{{video}}", such as v_{{video}}.mp4.')
     missing = without_duration(official)
     if missing:
         shown = ", ".join(missing[:NUM_NAMES_SHOWN]) + (", ..." if len(missing) > NUM_NAMES_SHOWN else "")
@@ -83,8 +80,7 @@ def convert(official: Official, *, file_name: str | None = None) -> Conversion:
         kept, changed = usable_segments(name, video)
         changes += changed
         entry: dict[str, Any] = {"subset": video.subset, "duration": video.duration_sec}
-        file = video.file or (None if file_name is None else file_name.replace("{video}", name))
-        optional = {"file": file, "fps": video.fps, "group": video.group}
+        optional = {"file": video.file, "fps": video.fps, "group": video.group}
         entry |= {key: value for key, value in optional.items() if value is not None}
         if video.ambiguous:
             entry["ambiguous"] = [list(stretch) for stretch in video.ambiguous]

@@ -8,6 +8,7 @@ from lofi.data.annotations import read_annotations, write_annotations
 from lofi.data.converters.conversion import change_lines, convert
 from lofi.data.converters.durations import Length, read_durations, with_lengths, without_duration
 from lofi.data.converters.official import Official, OfficialVideo
+from lofi.data.converters.video_files import with_file_names, with_found_files
 from lofi.segments import LabelledSegment
 
 
@@ -58,7 +59,7 @@ def test_every_instance_that_training_cannot_use_is_named_and_kept_for_evaluatio
 
 
 def test_a_video_that_is_right_is_written_once():
-    assert convert(of_one(segment(1.0, 2.0)), file_name="v_{video}.mp4").database == {
+    assert convert(with_file_names(of_one(segment(1.0, 2.0)), "v_{video}.mp4")).database == {
         "v": {
             "subset": "training",
             "duration": 10.0,
@@ -67,7 +68,23 @@ def test_a_video_that_is_right_is_written_once():
         }
     }
     with pytest.raises(ValueError, match=r'--file-name is v\.mp4; it must hold "\{video\}"'):
-        convert(of_one(segment(1.0, 2.0)), file_name="v.mp4")
+        with_file_names(of_one(segment(1.0, 2.0)), "v.mp4")
+
+
+def test_videos_in_folders_below_are_found_and_one_of_two_is_not_guessed(tmp_path):
+    official = of_one(segment(1.0, 2.0))
+    assert with_found_files(official, tmp_path) == (official, ["v"])
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a" / "v.MP4").touch()
+    (tmp_path / "a" / "v.json").touch()
+    found, missing = with_found_files(official, tmp_path)
+    assert (found.videos["v"].file, missing) == ("a/v.MP4", [])
+    (tmp_path / "b" / "v.mp4").touch()
+    with pytest.raises(ValueError, match=r'video "v" could be a/v\.MP4 or b/v\.mp4; say which'):
+        with_found_files(official, tmp_path)
+    (tmp_path / "v.mp4").touch()
+    assert with_found_files(official, tmp_path) == (official, [])
 
 
 def test_ambiguous_stretches_are_no_instances_and_are_read_again(tmp_path):
