@@ -21,7 +21,16 @@ BATCH_SIZE = 2
 CHANNELS = (5, 6, 7)
 TRIMMED = ("tac", "bsp")
 """Objectives that are trained on the trimmed videos."""
-EPOCHS = {"lofi_cyclic_tiny_actionformer": 3}
+_TINY_PYRAMID = {"embed_width": 8, "levels": 2, "head_layers": 2, "window": 3}
+_TINY_MAPS = {"width": 8, "aligned_width": 10, "map_width": 6, "embed_groups": 1, "bins": 4}
+TINY_HEADS = {
+    "actionformer": _TINY_PYRAMID,
+    "tridet": {**_TINY_PYRAMID, "perceptron_width": 12, "norm_groups": 2, "bins": 3},
+    "gtad": {**_TINY_MAPS, "groups": 2},
+    "bmn": _TINY_MAPS,
+}
+"""Options of each head, small."""
+EPOCHS = {"lofi_cyclic_tiny_actionformer": 3, "lofi_cyclic_tiny_gtad": 3}
 """Where not 2: one for each fidelity of the cycle."""
 
 
@@ -78,7 +87,7 @@ def tiny_overrides(name: str, benchmark: Benchmark, output: Path, **changes: obj
     if "chunk_size" in (plain.get("gradient") if isinstance(plain.get("gradient"), dict) else {}):
         values["gradient.chunk_size"] = 3
     if "head" in plain:
-        values |= {"head.embed_width": 8, "head.levels": 2, "head.head_layers": 2, "head.window": 3}
+        values |= {f"head.{key}": value for key, value in TINY_HEADS[plain["head"]["name"]].items()}
     if "adapter" in plain:
         values["adapter.hidden_width"] = 6
     if name == "sola_tiny":

@@ -56,6 +56,7 @@ def test_every_method_of_the_synthetic_recipes_is_run_here():
         "sola_supervised_tiny_actionformer",
     }  # test_sola_runs.py
     pretexts = {"tsp_tiny", "bsp_tiny", "pal_tiny"}  # test_pretexts.py
+    files = {name for name in files if not name.endswith(("_bmn", "_gtad", "_tridet"))}  # test_heads.py
     assert files - pretexts == {*METHODS, *of_sola, "tac_tiny", "extract_tiny", "frozen_tiny_actionformer"}
 
 
