@@ -21,6 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lofi.engine.optimizers import use_fused_kernels
+
 OWNED_KEYS = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "train.batch_size",
@@ -195,10 +197,20 @@ def build_engine(
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_clipping": gradient_clipping,
     }
+    if torch.cuda.is_available():
+        use_fused_kernels(optimizer)
     engine, *_ = _import_deepspeed().initialize(
         model=module, optimizer=optimizer, lr_scheduler=lr_scheduler, config=config
     )
+    if zero_stage(block) == 0:
+        engine.enable_backward_allreduce = reduces_in_buckets(block, world_size=engine.dp_world_size)
     return engine
+
+
+def reduces_in_buckets(block: dict[str, Any], *, world_size: int) -> bool:
+    """Whether all gradients are copied into flat buckets after the backward pass (5e8 values each): at stage 0, on more than
+    one rank. DeepSpeed does it on a single one too, which has nothing to reduce, for as many bytes as all gradients have."""
+    return zero_stage(block) == 0 and world_size > 1
 
 
 def _with_bucket(block: dict[str, Any], module: nn.Module) -> dict[str, Any]:

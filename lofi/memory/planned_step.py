@@ -1,7 +1,7 @@
 """One training step as the loop and DeepSpeed's engine run it at ZeRO stage 0, counted: on fake tensors or on real ones.
 
-The engine's own temporaries are part of it: after the backward pass it copies all gradients into a flat bucket, also
-on a single rank (`allreduce_bucket` of deepspeed 0.19.8), clips them in place, and drops them after the update.
+The engine's own temporaries are part of it: after the backward pass it copies all gradients into a flat bucket, on more
+than one rank (`allreduce_bucket` of deepspeed 0.19.8), clips them in place, and drops them after the update.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def count_step(
         batch: of the step; what of it lies on the module's device counts.
         gradient_clipping: greatest gradient norm, 0 for none.
         autocast: the context of the forward pass.
-        reduces_in_bucket: with the flat copy of all gradients that DeepSpeed makes at ZeRO stage 0.
+        reduces_in_bucket: with the flat copy of all gradients that DeepSpeed makes at ZeRO stage 0 (on several ranks).
         average: the running mean of the weights, where the run keeps one; its means count as parameters.
         accumulates: gradients of earlier batches are there already (`gradient_accumulation_steps`).
 

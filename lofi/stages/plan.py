@@ -128,7 +128,7 @@ def predict_peak(
         for fidelity in missing:
             count = _count(
                 recipe, module, optimizer=optimizer, fidelity=fidelity, shape=shape, batch_size=batch_size,
-                precision=precision, device=options.device, average=average,
+                precision=precision, device=options.device, world_size=options.world_size, average=average,
             )  # fmt: skip
             steps[fidelity] = predict_step(
                 count, fidelity=str(fidelity), zero=zero, trained_elements=trained, gpu=terms
@@ -192,6 +192,7 @@ def _count(
     precision: str,
     device: str,
     average: WeightAverage | None,
+    world_size: int,
 ) -> LiveTensorCount:
     """One counted step at one fidelity."""
     is_cuda = device == "cuda"
@@ -226,7 +227,9 @@ def _count(
             batch=batch,
             gradient_clipping=recipe.train.gradient_clipping,
             autocast=autocast,
-            reduces_in_bucket=deepspeed_engine.zero_stage(recipe.deepspeed) == 0,
+            reduces_in_bucket=deepspeed_engine.reduces_in_buckets(
+                recipe.deepspeed, world_size=world_size
+            ),
             accumulates=recipe.deepspeed.get("gradient_accumulation_steps", 1) > 1,
             average=average,
         )
