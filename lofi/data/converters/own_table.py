@@ -29,6 +29,7 @@ from lofi.segments import LabelledSegment
 
 REQUIRED = ("video", "start", "end", "label")
 OPTIONAL = ("subset", "duration", "fps", "video_start")
+NUMBERS = ("start", "end", "duration", "fps", "video_start")
 SEPARATORS = (",", ";", "\t", "|")
 DAY_SEC = 86400.0
 
@@ -60,7 +61,9 @@ def read_own_table(
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"--fps is {fps:g}; it must be a positive number of frames per second.")
-    lines = _read_cells(source)
+    text = _decode(source)
+    separator = _separator(text)
+    lines = _read_cells(source, text, separator)
     _, header = next(lines, (0, []))
     columns = _columns(source, header, fps=fps, group=group)
     rows, wrong = [], []
@@ -68,12 +71,15 @@ def read_own_table(
         if not any(cells):
             continue
         try:
-            if len(cells) != len(header):
+            if any(cells[len(header) :]):
                 raise ValueError(
                     f"has {len(cells)} cells where the first line has {len(header)}; put a cell that holds the separator "
                     "into double quotes"
                 )
+            cells += [""] * (len(header) - len(cells))
             values = {name: cells[index] for name, index in columns.items()}
+            if separator != ",":  # 1,5 is 1.5 where the comma separates no cells
+                values |= {name: values[name].replace(",", ".") for name in NUMBERS if name in values}
             rows.append(_read_row(line, values, fps=fps, videos=videos))
         except ValueError as error:
             wrong.append(f"line {line}: {error}")
@@ -92,13 +98,18 @@ def read_own_table(
     return _official(rows, names, facts, notes=_notes(rows, header, columns))
 
 
-def _read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(number of the first line, cells without the blanks around them) of each row."""
-    text = _decode(path)
+def _separator(text: str) -> str:
+    """The mark that makes the most of the required columns out of the first line."""
     first = text.lstrip().partition("\n")[0].lower()
-    separator = max(
-        SEPARATORS, key=lambda mark: len(set(REQUIRED) & {cell.strip(' "\r') for cell in first.split(mark)})
-    )
+
+    def num_found(mark: str) -> int:
+        return len(set(REQUIRED) & {cell.strip(' "\r') for cell in first.split(mark)})
+
+    return max(SEPARATORS, key=num_found)
+
+
+def _read_cells(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of the first line, cells without the blanks around them) of each row."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     line = 1
     while True:
@@ -108,17 +119,8 @@ def _read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:
             raise ValueError(f"{path}, line {line}: {error}; is a double quote not closed?") from None
-        if separator != ",":
-            cells = [_with_point(cell) for cell in cells]
         yield line, cells
         line = reader.line_num + 1
-
-
-def _with_point(cell: str) -> str:
-    """1,5 -> 1.5, where the comma separates no cells."""
-    changed = cell.replace(",", ".")
-    is_time = all(character in "0123456789:." for character in changed)
-    return changed if cell.count(",") == 1 and is_time else cell
 
 
 def _decode(path: Path) -> str:

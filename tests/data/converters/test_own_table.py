@@ -72,8 +72,8 @@ def test_separators_marks_and_line_ends_of_spreadsheets_are_all_the_same(
 
 
 def test_decimal_commas_are_read_where_the_comma_separates_nothing(table):
-    official = table("video;start;end;label\na;1,5;00:01:02,25;b,c\n")
-    assert instances(official) == [("a", 1.5, 62.25, "b,c")]
+    official = table("video;start;end;label\n1,1;1,5;00:01:02,25;2,3\n")
+    assert instances(official) == [("1,1", 1.5, 62.25, "2,3")]
 
 
 def test_letters_of_two_parts_are_the_same_letter(table):
@@ -146,6 +146,13 @@ def test_a_video_without_times_and_label_has_no_instances(table):
     assert official.videos["b"].segments == ()
     assert (official.videos["b"].duration_sec, official.videos["b"].group) == (30.0, "x")
     assert official.videos["a"].subset == "test"
+
+
+def test_empty_cells_at_the_end_of_a_line_may_be_there_or_not(table):
+    official = table("video,start,end,label,subset\na,1,2,run\na,3,4,run,,,\n")
+    assert instances(official) == [("a", 1.0, 2.0, "run"), ("a", 3.0, 4.0, "run")]
+    with pytest.raises(ValueError, match="line 2: has times but no label"):
+        table(HEADER + "a,1\n")
 
 
 def test_any_column_can_be_what_stays_together(table):
