@@ -10,7 +10,7 @@ What is known of a file is kept while its size and time of change stay the same,
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -91,42 +91,31 @@ def check_videos(
     if reused:
         say(f"{len(reused)} of {len(facts)} files have not changed since {output} was written")
 
-    def document() -> dict[str, Any]:
-        checked = {name: of_one for name, of_one in facts.items() if "error" in of_one or "frames" in of_one}
-        entries = {
-            name: _entry(read.videos[name], of_one, annotated_fps=rates.get(name))
-            for name, of_one in checked.items()
-        }
-        kinds = Counter(
-            kind
-            for entry in entries.values()
-            for kind in {row["kind"] for row in entry["faults"] + entry["remarks"]}
-        )
-        return {
-            "annotations": str(annotations),
-            "videos": str(videos),
-            "frames_read": options.frames_read,
-            "version": metadata.version("lofi-sola"),
-            "num_videos": len(facts),
-            "counts": {kind: kinds[kind] for kind in (*FAULTS, *REMARKS)},
-            "database": entries,
-        }
-
-    unknown = [name for name, of_one in facts.items() if "error" not in of_one and "frames" not in of_one]
+    about = {
+        "annotations": str(annotations),
+        "videos": str(videos),
+        "frames_read": options.frames_read,
+        "version": metadata.version("lofi-sola"),
+        "num_videos": len(facts),
+    }
+    paths = {name: videos / of_one["file"] for name, of_one in facts.items() if not _is_known(of_one)}
     saved = monotonic()
-    paths = {name: videos / facts[name]["file"] for name in unknown}
-    for name, found in probe_videos(paths, options=options, total=len(facts)):
-        facts[name] |= found
-        if output is not None and monotonic() - saved > SAVE_EVERY_SEC:
-            write_json(output, document())
-            saved = monotonic()
-    result = document()
-    if output is not None:
-        write_json(output, result)
+    try:
+        for name, found in probe_videos(paths, options=options, total=len(facts)):
+            facts[name] |= found
+            if output is not None and monotonic() - saved > SAVE_EVERY_SEC:
+                write_json(output, about | _judged(read, facts, rates))
+                saved = monotonic()
+    finally:  # interrupted, the next run goes on from here
+        result = about | _judged(read, facts, rates)
+        if output is not None:
+            write_json(output, result)
     return result
 
 
-def probe_videos(paths: Mapping[str, Path], *, options: CheckOptions, total: int | None = None) -> Any:
+def probe_videos(
+    paths: Mapping[str, Path], *, options: CheckOptions, total: int | None = None
+) -> Iterator[tuple[str, Facts]]:
     """Yield (video, its facts as of `data.probe`) in the order in which they get done, with progress.
 
     A video whose reader dies or does not answer has "error", as one that cannot be decoded.
@@ -147,6 +136,28 @@ def probe_videos(paths: Mapping[str, Path], *, options: CheckOptions, total: int
 def num_faulty(document: Mapping[str, Any]) -> int:
     """Videos with a fault."""
     return sum(bool(entry["faults"]) for entry in document["database"].values())
+
+
+def _is_known(facts: Facts) -> bool:
+    """Whether a file has been opened, or cannot be."""
+    return "error" in facts or "frames" in facts
+
+
+def _judged(
+    annotations: Annotations, facts: Mapping[str, Facts], rates: Mapping[str, float]
+) -> dict[str, Any]:
+    """counts and database of check.json, of the files that are known by now."""
+    entries = {
+        name: _entry(annotations.videos[name], of_one, annotated_fps=rates.get(name))
+        for name, of_one in facts.items()
+        if _is_known(of_one)
+    }
+    kinds = Counter(
+        kind
+        for entry in entries.values()
+        for kind in {row["kind"] for row in entry["faults"] + entry["remarks"]}
+    )
+    return {"counts": {kind: kinds[kind] for kind in (*FAULTS, *REMARKS)}, "database": entries}
 
 
 def _facts_of_file(video: AnnotatedVideo, folder: Path) -> Facts:

@@ -82,7 +82,9 @@ def _read(path: Path) -> Official:
     videos = {
         name: OfficialVideo(
             subset=subset_named(entry.get("subset"), where=f'{path}: video "{name}"'),
-            segments=segments_of(entry.get("annotations", []), where=f'{path}: video "{name}": annotations'),
+            segments=segments_of(
+                entry.get("annotations") or [], where=f'{path}: video "{name}": annotations'
+            ),
             duration_sec=positive_or_none(entry.get("duration")),
             fps=positive_or_none(entry.get("fps")),
         )
@@ -102,7 +104,9 @@ def _read_bmn(content: dict[str, Any], path: Path) -> Official:
     videos = {
         name.removeprefix("v_"): OfficialVideo(
             subset=subset_named(subsets[name], where=f'{info}: video "{name}"'),
-            segments=segments_of(entry.get("annotations"), where=f'{path}: video "{name}": annotations'),
+            segments=segments_of(
+                entry.get("annotations") or [], where=f'{path}: video "{name}": annotations'
+            ),
             duration_sec=positive_or_none(entry.get("duration_second")),
         )
         for name, entry in content.items()

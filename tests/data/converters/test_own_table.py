@@ -254,3 +254,21 @@ def test_a_converted_row_says_all_that_the_table_said(table):
             "annotations": [{"segment": [1.0, 2.0], "label": "run"}],
         }
     }
+
+
+def test_a_table_of_all_usual_forms_is_read(table):
+    official = table(
+        """video,start,end,label,group
+day1/morning.mp4,12.5,15.25,open door,Ann
+day1/morning.mp4,00:01:02.5,00:01:10,"wash, then dry",Ann
+day2\\evening.mp4,3:05,3:07,open door,Ben
+night,,,,Ben
+"""
+    )
+    assert instances(official) == [
+        ("morning", 12.5, 15.25, "open door"),
+        ("morning", 62.5, 70.0, "wash, then dry"),
+        ("evening", 185.0, 187.0, "open door"),
+    ]
+    assert official.videos["evening"].file == "day2/evening.mp4"
+    assert official.videos["night"].group == "Ben"
