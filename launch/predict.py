@@ -48,8 +48,8 @@ def main() -> None:
         )
         if arguments.pages:
             say(f"open {predicted.output / 'index.html'}")
-        for video, reason in sorted(predicted.failures.items()):
-            say(f"failed: {video}: {reason}")
+        if predicted.failures:
+            say(f"failed, for the reasons above: {', '.join(sorted(predicted.failures))}")
         return 1 if predicted.failures else 0
 
     sys.exit(run_command(predict))

@@ -71,9 +71,11 @@
     const shown = cards.filter((card) => !card.closest("li").hidden);
     const inTime = shown.sort((a, b) => a.dataset.start - b.dataset.start || a.dataset.index - b.dataset.index);
     if (!inTime.length) return;
-    const at = inTime.findIndex((card) => Number(card.dataset.index) === selected);
-    const first = direction > 0 ? 0 : inTime.length - 1;
-    const next = at < 0 ? inTime[first] : inTime[(at + direction + inTime.length) % inTime.length];
+    // From the selected one while the time is still there, else from the time.
+    const at = inTime.findIndex((card) => Number(card.dataset.index) === selected && Math.abs(card.dataset.start - now) < 0.05);
+    const later = inTime.findIndex((card) => Number(card.dataset.start) > now);
+    const from = at >= 0 ? at : (later < 0 ? inTime.length : later) - (direction > 0 ? 1 : 0);
+    const next = inTime[(from + direction + inTime.length) % inTime.length];
     select(Number(next.dataset.index));
   };
   document.addEventListener("keydown", (event) => {
@@ -106,8 +108,11 @@
       count += item.hidden ? 0 : 1;
     }
     for (const segment of found) segment.hidden = hides(segment);
-    for (const lane of lanes)
-      lane.hidden = lane.dataset.truths === "0" && !lane.querySelector(".found .segment:not([hidden])");
+    for (const lane of lanes) {
+      const rows = [...lane.querySelectorAll(".found .segment:not([hidden])")].map((each) => Number(each.dataset.row));
+      lane.hidden = lane.dataset.truths === "0" && !rows.length;
+      lane.querySelector(".found").style.setProperty("--rows", Math.max(0, ...rows) + 1);
+    }
     byId("least_text").textContent = Number(least.value).toFixed(2);
     byId("num_shown").textContent = String(count);
   };
@@ -144,23 +149,24 @@
   for (const name of ["seeked", "timeupdate", "pause"])
     video.addEventListener(name, () => { if (!video.seeking) show(video.currentTime); });
   video.addEventListener("loadedmetadata", () => {
-    if (video.videoWidth === 0) return cannotPlay();
+    setPlays(video.videoWidth > 0); // sound alone, where only the codec of the picture is unknown
     if (wanted !== null) video.currentTime = wanted;
     wanted = null;
   });
-  const cannotPlay = () => {
-    plays = false;
-    video.hidden = true;
-    video.style.display = "none";
-    byId("unplayable").hidden = false;
-    document.body.dataset.unplayable = "";
+  const setPlays = (value) => {
+    plays = value;
+    video.style.display = value ? "" : "none";
+    byId("unplayable").hidden = value;
+    document.body.toggleAttribute("data-unplayable", !value);
   };
   let failed = 0;
-  const sourceFailed = () => { failed += 1; if (failed >= sources.length) cannotPlay(); };
-  for (const source of sources) source.addEventListener("error", sourceFailed);
-  video.addEventListener("error", cannotPlay);
-  const NO_SOURCE = 3;
-  if (video.networkState === NO_SOURCE) cannotPlay();
+  for (const source of sources)
+    source.addEventListener("error", () => { failed += 1; if (failed >= sources.length) setPlays(false); });
+  video.addEventListener("error", () => setPlays(false));
+  // Sources that failed before this script ran. At first every video is without a source for a moment.
+  window.addEventListener("load", () => setTimeout(() => {
+    if (video.networkState === HTMLMediaElement.NETWORK_NO_SOURCE) setPlays(false);
+  }, 500));
 
   draw();
   filter();

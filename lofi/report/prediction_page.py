@@ -21,8 +21,8 @@ LEAST_SHOWN = 0.1
 """The score from which a page shows detections at first, where any reaches it; its slider shows the others."""
 TICK_STEPS_SEC = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 MOST_TICKS = 8
-STRIP_DETECTIONS = 40
-"""Of a video, in the strip of the page that lists them."""
+MOST_ROWS = 4
+"""Of a lane: detections that overlap lie under one another, the best on top; further ones share the last row."""
 
 
 def page_url(video: str, *, quoted: bool = True) -> str:
@@ -56,6 +56,7 @@ def render_prediction_page(content: Mapping[str, Any], *, stamp: str) -> str:
             "index": index,
             "label": row["label"],
             "score": row["score"],
+            "segment": row["segment"],
             **_place(*row["segment"], duration_sec=duration_sec),
             "colour": _colour(row["label"], content["classes"]),
             "picture": Markup(content["pictures"][index]) if index < len(content["pictures"]) else None,
@@ -64,7 +65,13 @@ def render_prediction_page(content: Mapping[str, Any], *, stamp: str) -> str:
     ]
     best = max((row["score"] for row in rows), default=0.0)
     least_shown = LEAST_SHOWN if best >= LEAST_SHOWN else best / 2
-    lanes = _lanes(rows, content["truth"], classes=content["classes"], duration_sec=duration_sec)
+    lanes = _lanes(
+        rows,
+        content["truth"],
+        classes=content["classes"],
+        duration_sec=duration_sec,
+        least_shown=least_shown,
+    )
     sources = [source if source.startswith("file:") else quote(source) for source in content["sources"]]
     return _environment().get_template("prediction_page.html.j2").render(
         stamp=stamp,
@@ -81,7 +88,7 @@ def render_prediction_page(content: Mapping[str, Any], *, stamp: str) -> str:
             ("file", content["file"]),
             ("duration", duration_text(duration_sec)),
             ("frames", f"{content['width']} x {content['height']} at {content['fps']:.2f} per second"),
-            ("encoded", f"{count_text(content['num_snippets'])} snippets in {content['num_windows']} windows"),
+            ("encoded", f"{count_text(content['num_snippets'])} snippets in {content['num_windows']} window{'' if content['num_windows'] == 1 else 's'}"),
             ("took", f"{duration_text(content['seconds'])}, {bytes_text(content['feature_bytes'])} of features"),
         ],
     )  # fmt: skip
@@ -109,7 +116,8 @@ def render_prediction_index(
                     "colour": _colour(row["label"], classes),
                     "opacity": _opacity(row["score"], best=record["detections"][0]["score"]),
                 }
-                for row in reversed(record["detections"][:STRIP_DETECTIONS])
+                for row, place in zip(record["detections"], _rows(record["detections"]), strict=True)
+                if place == 0
             ],
         }
         for record in records
@@ -139,24 +147,47 @@ def _lanes(
     *,
     classes: Sequence[str],
     duration_sec: float,
+    least_shown: float,
 ) -> list[dict[str, Any]]:
     """One of each class that was found or annotated, the best score first."""
     annotated = truth or []
+    lanes = []
     labels = dict.fromkeys([*(row["label"] for row in rows), *(segment["label"] for segment in annotated)])
-    return [
-        {
-            "label": label,
-            "colour": _colour(label, classes),
-            # Best last, so that it lies on top.
-            "found": [row for row in reversed(rows) if row["label"] == label],
-            "truth": [
-                _place(segment["start_sec"], segment["end_sec"], duration_sec=duration_sec)
-                for segment in annotated
-                if segment["label"] == label
-            ],
-        }
-        for label in labels
-    ]
+    for label in labels:
+        of_label = [row for row in rows if row["label"] == label]
+        found = [{**row, "row": place} for row, place in zip(of_label, _rows(of_label), strict=True)]
+        shown = [row["row"] for row in found if row["score"] >= least_shown]
+        lanes.append(
+            {
+                "label": label,
+                "colour": _colour(label, classes),
+                "found": found[::-1],  # the best last, so that it lies on top
+                "num_rows": 1 + max(shown, default=0),
+                "truth": [
+                    _place(segment["start_sec"], segment["end_sec"], duration_sec=duration_sec)
+                    for segment in annotated
+                    if segment["label"] == label
+                ],
+            }
+        )
+    return lanes
+
+
+def _rows(detections: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Best first, each in the first row where it overlaps none before it, at most the last."""
+    rows: list[list[tuple[float, float]]] = [[] for _ in range(MOST_ROWS)]
+    places = []
+    for detection in detections:
+        start, end = detection["segment"]
+        free = (
+            index
+            for index, row in enumerate(rows)
+            if all(end <= other_start or start >= other_end for other_start, other_end in row)
+        )
+        place = next(free, MOST_ROWS - 1)
+        rows[place].append((start, end))
+        places.append(place)
+    return places
 
 
 def _place(start_sec: float, end_sec: float, *, duration_sec: float) -> dict[str, Any]:
