@@ -27,6 +27,7 @@ class NormalizeFrames(nn.Module):
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        self.mean, self.std = tuple(mean), tuple(std)
         scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))
         shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
         # Not in the state dict: they are facts of the encoder, not weights.
