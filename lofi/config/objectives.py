@@ -15,14 +15,16 @@ from torch.utils.data import Dataset
 from lofi.data.annotations import AnnotatedVideo, Annotations
 from lofi.data.feature_store import FeatureDirectory, check_features, open_feature_directory
 from lofi.data.frame_windows import FrameWindows
-from lofi.data.pretext_windows import balanced_windows, bare_videos, region_windows
+from lofi.data.pretext_windows import balanced_windows, bare_videos, labelled_stretches, region_windows
 from lofi.data.samples import WindowSample
-from lofi.data.stretches import StretchWindows
+from lofi.data.stretches import PairedStretches, StretchWindows
 from lofi.data.windows import clip_windows, training_windows
 from lofi.detector import PREDICTION_CHUNK_SNIPPETS, Detector
 from lofi.engine.deepspeed_engine import zero_stage
 from lofi.engine.validation import Judge
 from lofi.heads import HEADS
+from lofi.objectives.boundaries import SNIPPETS as BOUNDARY_SNIPPETS
+from lofi.objectives.bsp import BspConfig, build_bsp
 from lofi.objectives.pal import PalConfig, build_pal
 from lofi.objectives.tac import TacConfig, build_tac
 from lofi.objectives.tal import TalConfig
@@ -277,6 +279,44 @@ def _build_pal(recipe: "Recipe", modules: Modules) -> nn.Module:
     )
 
 
+def _bsp_windows(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
+    stretch_sec, clips = _stretch_sec(recipe) / 2, recipe.data.clips_per_segment
+    return labelled_stretches(videos, classes=classes, stretch_sec=stretch_sec, clips_per_segment=clips)
+
+
+def _each_stretch(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:
+    return labelled_stretches(videos, classes=classes, stretch_sec=_stretch_sec(recipe) / 2)
+
+
+def _paired_stretches(recipe: "Recipe", frames: FrameWindows) -> PairedStretches:
+    assert recipe.grid.frame_rate is not None
+    return PairedStretches(frames, frame_rate=recipe.grid.frame_rate, seed=recipe.seed)
+
+
+def _check_bsp(recipe: "Recipe") -> None:
+    _check_stretches(recipe)
+    assert recipe.fidelity is not None
+    if recipe.fidelity.num_snippets != BOUNDARY_SNIPPETS:
+        raise ValueError(
+            f"fidelity.num_snippets is {recipe.fidelity.num_snippets}; objective: bsp makes four clips of one snippet out of two "
+            f"snippets of a clip and two of another of its class, so it must be {BOUNDARY_SNIPPETS}."
+        )
+    if recipe.fidelity.frames < 4:
+        raise ValueError(
+            f"fidelity.frames is {recipe.fidelity.frames}; objective: bsp puts a boundary inside a snippet, which needs 4 frames."
+        )
+
+
+def _build_bsp(recipe: "Recipe", modules: Modules) -> nn.Module:
+    assert modules.encoder is not None
+    return build_bsp(
+        recipe.objective.config,
+        encoder=modules.encoder,
+        encode=modules.encode,
+        feature_width=modules.feature_width,
+    )
+
+
 OBJECTIVES = {
     "tal": ObjectiveKind(
         config=TalConfig,
@@ -321,6 +361,19 @@ OBJECTIVES = {
         check=_check_pal,
         measured_on=_each_video,
         measure="agreement",
+    ),
+    "bsp": ObjectiveKind(
+        config=BspConfig,
+        windows=_bsp_windows,
+        build=_build_bsp,
+        takes=(),
+        source="frames",
+        data_options=("clips_per_segment", "validation_subset"),
+        takes_trimmed=True,
+        frame_dataset=_paired_stretches,
+        check=_check_bsp,
+        measured_on=_each_stretch,
+        measure="boundary_accuracy",
     ),
 }
 

@@ -30,7 +30,7 @@ class Measurable(Protocol):
     """An objective that can be validated on clips. An nn.Module."""
 
     def measure(self, batch: WindowBatch) -> Tensor:
-        """(B, M) float64 on the CPU, a row for each window; NaN where it says nothing."""
+        """(N, M) float64 on the CPU, a row for each clip that the batch makes; NaN where it says nothing."""
         ...
 
     def summarise(self, rows: Tensor) -> Measured:

@@ -8,7 +8,7 @@ distributions and schedule were not found. What stands here in their place:
 - a region is a core of the source played at two speeds, so that each time of one region has its counterpart in the other;
 - the regions' features are cut out by RoIAlign in one dimension, R bins each, by the known map of the paste;
 - each bin is projected by two layers, and a temporally dense InfoNCE tells the bin of the key video from a queue of earlier
-  keys, with MoCo-v2's momentum encoder, queue and temperature (arXiv:2003.04297);
+  keys of other videos, with MoCo-v2's momentum encoder, queue and temperature (arXiv:2003.04297);
 - crop and flip (and whatever else `data` draws) are drawn per synthetic video, the same for region and background.
 
 The encoder here sees one snippet at a time: a background changes a region's features at its borders alone, where a snippet
@@ -62,7 +62,8 @@ class PalConfig:
     momentum: float = 0.999
     """Of the key encoder, in [0, 1)."""
     queue: int = 65536
-    """Keys that are remembered; a step of B windows adds B x bins, over all ranks."""
+    """Keys that are remembered; a step of B windows adds B x bins, over all ranks. Those of a query's own video are no negatives
+    for it."""
     background_negatives: bool = False
     """Take the snippets beside a region in its key video for negatives too."""
     windows_per_video: int = 1
@@ -139,6 +140,8 @@ class PseudoActionLocalization(nn.Module):
             keys_BLD = keys.unflatten(0, features_BLD.shape[:2])
             positives_BRd = self._project(self.key_projection, keys_BLD, pairs.key, batch)
         queries_BRd = self._project(self.projection, features_BLD, pairs.query, batch)
+        owners_B = torch.tensor([zlib.crc32(window.video.encode()) for window in batch.windows])
+        owners_B = owners_B.to(features_BLD.device)
         own = own_mask = None
         if config.background_negatives:
             own = _normalized(self.key_projection(keys_BLD))
@@ -148,12 +151,14 @@ class PseudoActionLocalization(nn.Module):
             positives_BRd,
             self.queue.keys.detach().clone(),
             temperature=config.temperature,
+            is_negative=self.queue.owners != owners_B[:, None],
             own_negatives=own,
             own_mask=own_mask,
         )
         if self.training:
             # A sample without two others to be pasted on has a region of its own window; it is a key like any other.
-            self.queue.push(rows_of_all_ranks(positives_BRd.flatten(0, 1))[: config.queue])
+            owners_BR = owners_B.repeat_interleave(config.bins)
+            self.queue.push(rows_of_all_ranks(positives_BRd.flatten(0, 1)), rows_of_all_ranks(owners_BR))
         is_valid_B = torch.from_numpy(pairs.is_valid).to(logits_BRN.device)
         right_answers = torch.zeros(logits_BRN.shape[:2], dtype=torch.int64, device=logits_BRN.device)
         losses_BR = F.cross_entropy(logits_BRN.flatten(0, 1), right_answers.flatten(), reduction="none")

@@ -1,6 +1,7 @@
 """PAL (a reconstruction): the map inverts the paste, bins are aligned, the loss is InfoNCE, every gradient path is exact."""
 
 import math
+import zlib
 from functools import partial
 
 import numpy as np
@@ -173,7 +174,8 @@ def test_the_loss_is_that_of_a_loop_over_bins(background_negatives):
     batch = stretches(masked=(1,), num_windows=5)
     torch.manual_seed(8)
     pairs = module._draw(batch, generator=np.random.default_rng(int(torch.randint(2**62, ()))))
-    negatives = module.queue.keys.tolist()
+    module.queue.owners[:7] = torch.tensor([zlib.crc32(b"v3")] * 3 + [zlib.crc32(b"v0")] * 4)
+    keys, owners = module.queue.keys.tolist(), module.queue.owners.tolist()
     torch.manual_seed(8)
     found = module(batch)
 
@@ -195,6 +197,9 @@ def test_the_loss_is_that_of_a_loop_over_bins(background_negatives):
                 projected(torch.tensor(aligned(video[index].tolist(), region, bins=3, samples=2)).double())
                 for video, region in zip((query, key), regions, strict=True)
             ]
+            name = zlib.crc32(batch.windows[index].video.encode())
+            negatives = [key for key, owner in zip(keys, owners, strict=True) if owner != name]
+            assert len(negatives) == {0: 16, 3: 17}.get(index, 20)
             own = []
             if background_negatives:
                 beside = outside_region(pairs.key, batch)[index]
@@ -256,8 +261,9 @@ def test_a_copy_of_frozen_norms_computes_the_same():
 def test_the_queue_holds_the_newest_keys():
     queue = KeyQueue(size=5, width=2)
     for first in (0, 3, 6):
-        queue.push(torch.arange(first, first + 3).float()[:, None].expand(3, 2))
-    assert queue.keys[:, 0].tolist() == [5.0, 6.0, 7.0, 8.0, 4.0]
+        numbers = torch.arange(first, first + 3)
+        queue.push(numbers.float()[:, None].expand(3, 2), numbers)
+    assert queue.keys[:, 0].tolist() == queue.owners.tolist() == [5.0, 6.0, 7.0, 8.0, 4.0]
     assert int(queue.next_place) == 4
 
 
