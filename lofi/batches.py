@@ -11,9 +11,9 @@ from lofi.segments import Targets, Window
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """What each window (or snippet) shows of its frames: a rectangle, mirrored or not. The same for all frames of a window.
+    """What each window (or snippet) shows of its frames: a rectangle, mirrored or not, in its own or in other colours.
 
-    Cut out on the device, chunk by chunk, from frames that are uint8 still.
+    The same for all frames of a window. Made on the device, chunk by chunk, from frames that are uint8 still.
     """
 
     height: int
@@ -26,37 +26,49 @@ class Views:
     """(B,) int64, first column, 0 to W - w."""
     is_mirrored: Tensor
     """(B,) bool, left to right."""
+    color_factors: Tensor | None = None
+    """(B, 3) float32, of brightness, contrast and saturation, 1 changes nothing; None: all as they are."""
 
     @classmethod
     def joined(cls, views: "Sequence[Views]") -> "Views":
         """Views of the same size, one after another."""
-        assert len({(view.height, view.width) for view in views}) == 1
+        assert len({(view.height, view.width, view.color_factors is None) for view in views}) == 1
+        factors = [view.color_factors for view in views if view.color_factors is not None]
         return cls(
             height=views[0].height,
             width=views[0].width,
             top=torch.cat([view.top for view in views]),
             left=torch.cat([view.left for view in views]),
             is_mirrored=torch.cat([view.is_mirrored for view in views]),
+            color_factors=torch.cat(factors) if factors else None,
         )
 
     def per_snippet(self, num_snippets: int) -> "Views":
         """Of B windows -> of B x L snippets."""
-        top, left, is_mirrored = (
-            x.repeat_interleave(num_snippets) for x in (self.top, self.left, self.is_mirrored)
-        )
-        return replace(self, top=top, left=left, is_mirrored=is_mirrored)
+        return self._with([x.repeat_interleave(num_snippets, dim=0) for x in self._tensors()])
 
     def split(self, size: int) -> "list[Views]":
         """In stretches of `size`; the last one may be shorter."""
-        stretches = zip(*(x.split(size) for x in (self.top, self.left, self.is_mirrored)), strict=True)
-        return [
-            replace(self, top=top, left=left, is_mirrored=is_mirrored) for top, left, is_mirrored in stretches
-        ]
+        stretches = zip(*(x.split(size) for x in self._tensors()), strict=True)
+        return [self._with(stretch) for stretch in stretches]
 
     def to(self, device: torch.device) -> "Views":
         """The same on a device."""
-        top, left, is_mirrored = (x.to(device) for x in (self.top, self.left, self.is_mirrored))
-        return replace(self, top=top, left=left, is_mirrored=is_mirrored)
+        return self._with([x.to(device) for x in self._tensors()])
+
+    def _tensors(self) -> list[Tensor]:
+        always = [self.top, self.left, self.is_mirrored]
+        return always if self.color_factors is None else [*always, self.color_factors]
+
+    def _with(self, tensors: Sequence[Tensor]) -> "Views":
+        top, left, is_mirrored, *factors = tensors
+        return replace(
+            self,
+            top=top,
+            left=left,
+            is_mirrored=is_mirrored,
+            color_factors=factors[0] if factors else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 from lofi.config.objectives import ObjectiveKind
-from lofi.data.frame_windows import DataConfig
+from lofi.data.data_config import AUGMENTATIONS, DataConfig
 from lofi.data.grid import GridConfig
 from lofi.engine.deepspeed_engine import check_deepspeed_block, zero_stage
 from lofi.engine.loop import TrainConfig
@@ -131,7 +131,8 @@ def _check_source(recipe: Recipe) -> None:
             if getattr(recipe, key) is not None:
                 raise ValueError(f"{key} has no effect with data.features; remove one of the two.")
         where = "with data.features"
-        _refuse_set(recipe.data, "data", ("videos", "frame_cache", "flip", "random_crop", "resize"), where)
+        reading = ("videos", "frame_cache", "resize", "decoder", "decode_timeout_sec")
+        _refuse_set(recipe.data, "data", (*reading, *AUGMENTATIONS), where)
         _refuse_set(recipe.grid, "grid", ("frame_rate", "frame_stride"), where)
         if recipe.gradient.name != "detached":
             raise ValueError(
@@ -231,8 +232,7 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
     where = "in an extraction recipe"
     unused = (
         "features",
-        "flip",
-        "random_crop",
+        *AUGMENTATIONS,
         "clips_per_segment",
         "training_subset",
         "validation_subset",

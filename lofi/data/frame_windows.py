@@ -1,12 +1,13 @@
-"""Windows -> samples of frames, decoded at the step's own fidelity; and the recipe's `data:` block.
+"""Windows -> samples of frames, decoded at the step's own fidelity.
 
 A sample is asked for by a `SampleKey`, which carries its fidelity: frames are decoded at the step's own size, and only the
 frames that it needs; targets are in snippet index of the step's number of snippets. All that is random depends on (seed,
 epoch, index) alone, so a sample is the same in whatever process and order it is made.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lofi.batches import Views
-from lofi.data.decode import DecodeError, Resize, VideoInfo, VideoReader, check_duration, open_video
+from lofi.data.data_config import DataConfig
+from lofi.data.decode import VideoReader, open_video
 from lofi.data.frame_cache import MAX_CACHED_CLIP_FRAMES, FrameCache
 from lofi.data.grid import (
     GridConfig,
@@ -24,70 +26,18 @@ from lofi.data.grid import (
     frame_step_sec,
     snippet_frame_times_sec,
 )
+from lofi.data.packed_windows import PackedWindows
+from lofi.data.reading_process import ReadingProcess, RemoteReader
 from lofi.data.samples import SampleKey, WindowSample, failed_sample, window_mask
+from lofi.data.video_info import DecodeError, DecoderChoice, Resize, VideoInfo, check_duration
 from lofi.fidelity import Fidelity
+from lofi.progress import say
 from lofi.segments import Window, window_targets
 
+__all__ = ["DataConfig", "FrameWindows", "decoded_fidelity", "sample_generator"]
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The recipe's `data:` block: what is read, and how."""
-
-    annotations: str
-    """Path of annotations.json."""
-    videos: str | None = None
-    """Folder of the video files, where an encoder runs."""
-    features: str | None = None
-    """Feature directory, where a head is trained on features from disk."""
-    training_subset: str = "training"
-    """Name of the subset in annotations.json to train on."""
-    validation_subset: str = "validation"
-    """Name of the subset in annotations.json to evaluate on."""
-    resize: Literal["crop", "stretch"] = "crop"
-    """crop keeps the shape of things and loses the edges of the frame; stretch keeps all of the frame."""
-    flip: bool = False
-    """In training, mirror half of the windows left to right (a whole window at a time, on the device)."""
-    random_crop: float = 1.0
-    """In training, decode frames this many times as high and as wide as the fidelity says, and cut out its height x width
-    (on the device) at a place drawn for each window and epoch; 1 to 2, 1 cuts out nothing."""
-    frame_cache: str | None = None
-    """Folder for decoded frames, which later epochs read in place of the videos; null keeps none."""
-    workers: int = 0
-    """Processes that decode, per rank; 0 decodes in the training process. They are started anew for each epoch (a second
-    or so each, once per epoch), so that an epoch's batches follow from its number alone."""
-    on_decode_error: Literal["stop", "skip"] = "stop"
-    """A video that cannot be decoded stops the run, or is skipped and counted. With data.features: one that could not be
-    when they were extracted, and has none."""
-    clips_per_segment: int = 1
-    """Clips drawn from each annotated segment and epoch. Only for objectives that train on clips."""
-    labelled_share: float = 1.0
-    """Share of the training videos that is used, drawn by the recipe's seed, every class at least once; 0 to 1."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise ValueError(f"data.workers is {self.workers}; it must be at least 0.")
-        if self.clips_per_segment < 1:
-            raise ValueError(f"data.clips_per_segment is {self.clips_per_segment}; it must be at least 1.")
-        if not 0 < self.labelled_share <= 1:
-            raise ValueError(f"data.labelled_share is {self.labelled_share}; it must lie in (0, 1].")
-        if not 1 <= self.random_crop <= 2:
-            raise ValueError(f"data.random_crop is {self.random_crop}; it must lie in 1 to 2.")
-        if self.resize not in ("crop", "stretch"):
-            raise ValueError(f"data.resize is {self.resize!r}; it must be crop or stretch.")
-        if self.on_decode_error not in ("stop", "skip"):
-            raise ValueError(f"data.on_decode_error is {self.on_decode_error!r}; it must be stop or skip.")
-        if not self.annotations:
-            raise ValueError("data.annotations is empty; it must be the path of an annotation file.")
-        if self.videos is None and self.features is None:
-            raise ValueError("data.videos and data.features are both missing; one of them must be given.")
-        if self.videos is None:
-            for key, is_set in (
-                ("flip", self.flip),
-                ("random_crop", self.random_crop != 1),
-                ("frame_cache", self.frame_cache is not None),
-            ):
-                if is_set:
-                    raise ValueError(f"data.{key} has no effect without data.videos; remove it.")
+MAX_KNOWN_FRAMES = 2_000_000
+"""Frames whose times a process remembers, over all videos (some 40 MiB); what was used longest ago is forgotten."""
 
 
 class FrameWindows(Dataset[WindowSample]):
@@ -95,7 +45,7 @@ class FrameWindows(Dataset[WindowSample]):
 
     def __init__(
         self,
-        windows: Sequence[Window],
+        windows: Iterable[Window],
         paths: Mapping[str, Path],
         *,
         grid: GridConfig,
@@ -106,6 +56,11 @@ class FrameWindows(Dataset[WindowSample]):
         jitter: bool = False,
         frame_cache: str | Path | None = None,
         on_decode_error: Literal["stop", "skip"] = "stop",
+        mirror_unsafe: Collection[int] = (),
+        color_jitter: float = 0.0,
+        snippet_jitter: float = 0.0,
+        decoder: DecoderChoice = "auto",
+        decode_timeout_sec: float | None = None,
     ) -> None:
         """Decoded windows.
 
@@ -121,8 +76,13 @@ class FrameWindows(Dataset[WindowSample]):
                 single snippet (L = 1); otherwise it is the middle. For clips: a detector's targets would not follow.
             frame_cache: folder for decoded frames; None keeps none.
             on_decode_error: stop raises DecodeError; skip gives an empty, masked sample with the failure in it.
+            mirror_unsafe: class indices; a window that shows one of these is not mirrored.
+            color_jitter: in training, brightness, contrast and saturation each change by up to this part.
+            snippet_jitter: in training, draw the place of each snippet in its cell anew each epoch: 0 the middle, 1 anywhere.
+            decoder: as `open_video` takes it.
+            decode_timeout_sec: read in a child that is ended when nothing comes of it for so long; None reads in this process.
         """
-        self.windows = list(windows)
+        self.windows = PackedWindows(windows)
         self.paths = dict(paths)
         self.num_frames_decoded = 0
         """Frames read from video files by this process."""
@@ -134,8 +94,18 @@ class FrameWindows(Dataset[WindowSample]):
         self._jitter = jitter
         self._cache = None if frame_cache is None else FrameCache(frame_cache)
         self._on_decode_error = on_decode_error
-        self._infos: dict[str, VideoInfo] = {}
-        self._open: tuple[str, VideoReader] | None = None
+        self._mirror_unsafe = frozenset(mirror_unsafe)
+        self._color_jitter = color_jitter
+        self._snippet_jitter = snippet_jitter
+        self._decoder = decoder
+        self._process = (
+            None
+            if decode_timeout_sec is None
+            else ReadingProcess(timeout_sec=decode_timeout_sec, decoder=decoder)
+        )
+        self._infos: OrderedDict[str, VideoInfo] = OrderedDict()
+        self._named: set[str] = set()
+        self._open: tuple[str, VideoReader | RemoteReader] | None = None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -168,14 +138,18 @@ class FrameWindows(Dataset[WindowSample]):
         check_duration(window.video, self._info(window.video), annotated_sec=window.video_duration_sec)
         generator = sample_generator(self._seed, epoch=key.epoch, index=key.index)
         is_mirrored, place = bool(generator.random() < 0.5), generator.random()
-        view = self._view(key, generator, is_mirrored=is_mirrored and self._flip)
+        may_mirror = self._flip and not any(label in self._mirror_unsafe for _, _, label in window.segments)
+        view = self._view(key, generator, is_mirrored=is_mirrored and may_mirror)
         decoded = self._decoded(key)
         is_moved = self._jitter and key.training and fidelity.num_snippets == 1
-        indices = self._indices(window, fidelity, place=place if is_moved else 0.5)
         if is_moved:
-            images = self._moved_clip(window, decoded, indices)
+            images = self._moved_clip(window, decoded, self._indices(window, fidelity, place=place))
         else:
-            images = self._images(window.video, indices, decoded)
+            places: float | np.ndarray = 0.5
+            if key.training and self._snippet_jitter > 0:
+                drawn = generator.random((fidelity.num_snippets, 1)) - 0.5
+                places = 0.5 + self._snippet_jitter * drawn
+            images = self._images(window.video, self._indices(window, fidelity, place=places), decoded)
         return WindowSample(
             window=window,
             targets=window_targets(window, num_snippets=fidelity.num_snippets),
@@ -190,24 +164,30 @@ class FrameWindows(Dataset[WindowSample]):
 
     def _view(self, key: SampleKey, generator: np.random.Generator, *, is_mirrored: bool) -> Views | None:
         """What the encoder sees of the decoded frames; None where that is always all of them, as they are."""
-        if not key.training or not (self._flip or self._random_crop > 1):
+        if not key.training or not (self._flip or self._random_crop > 1 or self._color_jitter > 0):
             return None
         fidelity, decoded = key.fidelity, self._decoded(key)
         top = generator.integers(decoded.height - fidelity.height + 1)
         left = generator.integers(decoded.width - fidelity.width + 1)
+        factors = None
+        if self._color_jitter > 0:
+            drawn = 1 + self._color_jitter * generator.uniform(-1, 1, size=(1, 3))
+            factors = torch.from_numpy(drawn.astype(np.float32))
         return Views(
             height=fidelity.height,
             width=fidelity.width,
             top=torch.tensor([top]),
             left=torch.tensor([left]),
             is_mirrored=torch.tensor([is_mirrored]),
+            color_factors=factors,
         )
 
-    def _indices(self, window: Window, fidelity: Fidelity, *, place: float) -> np.ndarray:
-        """(L * T,) the frames of the window. place: 0.5, or from 0 to 1 where in its window a single snippet lies."""
+    def _indices(self, window: Window, fidelity: Fidelity, *, place: float | np.ndarray) -> np.ndarray:
+        """(L * T,) the frames of the window. place: 0.5, or from 0 to 1 where in its cell each snippet lies, () or (L, 1)."""
         info = self._info(window.video)
         step_sec = frame_step_sec(self._grid, fps=info.fps)
-        slack_sec = max(0.0, window.length_sec - fidelity.frames * step_sec)
+        cell_sec = window.length_sec / fidelity.num_snippets
+        slack_sec = max(0.0, cell_sec - fidelity.frames * step_sec)
         times_sec = snippet_frame_times_sec(
             window.start_sec,
             window.end_sec,
@@ -216,7 +196,7 @@ class FrameWindows(Dataset[WindowSample]):
             step_sec=step_sec,
         )
         return frame_indices(
-            times_sec.ravel() + (place - 0.5) * slack_sec,
+            (times_sec + (place - 0.5) * slack_sec).ravel(),
             num_frames=info.num_frames,
             fps=info.fps,
             timestamps_sec=info.timestamps_sec,
@@ -240,6 +220,7 @@ class FrameWindows(Dataset[WindowSample]):
             height=fidelity.height,
             width=fidelity.width,
             resize=self._resize,
+            decoder=self._decoder,
             read=lambda: self._decode(video, indices, fidelity),
         )
 
@@ -248,22 +229,41 @@ class FrameWindows(Dataset[WindowSample]):
         before = reader.num_frames_decoded
         images = reader.read(indices, height=fidelity.height, width=fidelity.width, resize=self._resize)
         self.num_frames_decoded += reader.num_frames_decoded - before
+        self._name_decoder(video, reader.info)
         return images
 
+    def _name_decoder(self, video: str, info: VideoInfo) -> None:
+        """Say once which video PyAV reads in decord's place."""
+        if info.decoder_reason is not None and video not in self._named:
+            self._named.add(video)
+            say(f"{video}: read by PyAV, not decord: {info.decoder_reason}")
+
     def _info(self, video: str) -> VideoInfo:
-        if video not in self._infos:
+        info = self._infos.pop(video, None)
+        if info is None:
             path = self.paths[video]
             if self._cache is None or not path.is_file():
-                self._infos[video] = self._reader(video).info
+                info = self._reader(video).info
             else:
-                self._infos[video] = self._cache.video_info(path, read=lambda: self._reader(video).info)
-        return self._infos[video]
+                info = self._cache.video_info(
+                    path, read=lambda: self._reader(video).info, decoder=self._decoder
+                )
+        self._infos[video] = info  # as the last one
+        while (
+            len(self._infos) > 1 and sum(each.num_frames for each in self._infos.values()) > MAX_KNOWN_FRAMES
+        ):
+            self._infos.popitem(last=False)
+        return info
 
-    def _reader(self, video: str) -> VideoReader:
+    def _reader(self, video: str) -> VideoReader | RemoteReader:
         """The video, open; the last one stays open for the next window of the same video."""
         if self._open is None or self._open[0] != video:
             self._open = None
-            self._open = (video, open_video(self.paths[video], info=self._infos.get(video)))
+            path, info = self.paths[video], self._infos.get(video)
+            if self._process is None:
+                self._open = (video, open_video(path, info=info, decoder=self._decoder))
+            else:
+                self._open = (video, self._process.open(path, info=info))
         return self._open[1]
 
 

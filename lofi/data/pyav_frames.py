@@ -35,8 +35,17 @@ class PyavFrames:
         self._on_progress = on_progress
         self._reformatter = VideoReformatter()
         self._may_jump = info.keyframe_pts is not None and len(info.keyframe_pts) > 0
+        self._container: Any = None
         with self._errors_named():
             self._begin()
+
+    def close(self) -> None:
+        """Give its memory back now; PyAV's own objects wait for the garbage collector."""
+        if self._container is not None:
+            self._container.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def read(self, wanted: np.ndarray, *, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
         """Args: wanted: (n,) int, rising. Yields: row, and its frame (height, width, 3) uint8, row by row.
@@ -93,6 +102,7 @@ class PyavFrames:
 
     def _begin(self) -> None:
         """Open the file anew: not every form of file can be sought back to its start."""
+        self.close()
         self._container = av.open(str(self._path))
         stream = self._container.streams.best("video")
         if stream is None:

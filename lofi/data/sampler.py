@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lofi.batches import WindowBatch
-from lofi.data.decode import DecodeError
 from lofi.data.samples import SampleKey, WindowSample, collate
+from lofi.data.video_info import DecodeError
 from lofi.fidelity import Fidelity, FidelitySchedule
 
 
@@ -134,44 +134,72 @@ def _groups_of_videos(videos: Sequence[str], *, least: int) -> list[range]:
     return groups
 
 
+class Loader:
+    """Makes batches in worker processes, some batches ahead, which stay from one epoch to the next."""
+
+    def __init__(
+        self,
+        dataset: Dataset[WindowSample],
+        *,
+        workers: int,
+        start_method: Literal["forkserver", "spawn"] = "forkserver",
+    ) -> None:
+        """No process is started yet.
+
+        Args:
+            dataset: sent to each worker once.
+            workers: processes; 0 makes each batch in this process when it is asked for.
+            start_method: never fork: a decoder does not survive it. The main script needs `if __name__ == "__main__":`.
+        """
+        context = None
+        if workers > 0:
+            context = multiprocessing.get_context(start_method)
+            if start_method == "forkserver":
+                context.set_forkserver_preload([__name__])  # torch is imported once, not by every worker
+        self._sampler = _CurrentBatches()
+        self._loader: DataLoader[Any] = DataLoader(
+            _ErrorsAsValues(dataset),
+            batch_sampler=self._sampler,  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=_collate_unless_error,
+            multiprocessing_context=context,
+            worker_init_fn=_end_with_the_main_process if workers > 0 else None,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else it draws from the global one, and a resumed run would draw once more
+        )
+
+    def batches(self, batches: Iterable[Sequence[SampleKey]]) -> Iterator[WindowBatch]:
+        """Make these batches, in order; what is left of an earlier call is dropped.
+
+        Args:
+            batches: what `BatchPlan.batches` or `PredictionPlan.batches` gives.
+
+        Raises:
+            DecodeError: as the dataset raises it; from a worker too.
+        """
+        self._sampler.batches = batches
+        for batch in self._loader:
+            if isinstance(batch, DecodeError):
+                raise batch
+            yield batch
+
+
 def build_loader(
-    dataset: Dataset[WindowSample],
-    batches: Iterable[Sequence[SampleKey]],
-    *,
-    workers: int,
-    start_method: Literal["forkserver", "spawn"] = "forkserver",
+    dataset: Dataset[WindowSample], batches: Iterable[Sequence[SampleKey]], *, workers: int
 ) -> Iterator[WindowBatch]:
-    """Make the batches, in order; in `workers` processes, some batches ahead, where there are any.
+    """The batches of one pass over a dataset; see `Loader`, which these are the batches of."""
+    return Loader(dataset, workers=workers).batches(batches)
 
-    Args:
-        batches: what `BatchPlan.batches` or `PredictionPlan.batches` gives.
-        workers: processes; 0 makes each batch in this process when it is asked for.
-        start_method: never fork: a decoder does not survive it. The main script needs `if __name__ == "__main__":`.
 
-    Raises:
-        DecodeError: as the dataset raises it; from a worker too.
-    """
-    context = None
-    if workers > 0:
-        context = multiprocessing.get_context(start_method)
-        if start_method == "forkserver":
-            context.set_forkserver_preload(
-                [__name__]
-            )  # torch is imported once, not by every worker of every epoch
-    loader: DataLoader[Any] = DataLoader(
-        _ErrorsAsValues(dataset),
-        batch_sampler=list(batches),  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=_collate_unless_error,
-        multiprocessing_context=context,
-        worker_init_fn=_end_with_the_main_process if workers > 0 else None,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else it draws from the global one, and a resumed run would draw once more
-    )
-    for batch in loader:
-        if isinstance(batch, DecodeError):
-            raise batch
-        yield batch
+class _CurrentBatches:
+    """What a loader takes its batches from, which changes from epoch to epoch."""
+
+    def __init__(self) -> None:
+        self.batches: Iterable[Sequence[SampleKey]] = ()
+
+    def __iter__(self) -> Iterator[Sequence[SampleKey]]:
+        return iter(self.batches)
 
 
 def _end_with_the_main_process(worker: int) -> None:

@@ -116,7 +116,7 @@ class ChunkFrames:
 
 
 def show(frames: Tensor, views: Views) -> Tensor:
-    """Cut out and mirror what each snippet shows.
+    """Cut out, mirror and recolour what each snippet shows.
 
     Args:
         frames: (N, C, T, H, W) uint8.
@@ -132,4 +132,33 @@ def show(frames: Tensor, views: Views) -> Tensor:
     columns_Nw = views.left[:, None] + torch.where(views.is_mirrored[:, None], width - 1 - across, across)
     place = rows_Nh[:, :, None] * frames.shape[-1] + columns_Nw[:, None, :]
     place_NCThw = place.flatten(1)[:, None, None].expand(-1, *frames.shape[1:3], -1)
-    return frames.flatten(3).gather(3, place_NCThw).unflatten(3, (height, width))
+    shown = frames.flatten(3).gather(3, place_NCThw).unflatten(3, (height, width))
+    return shown if views.color_factors is None else recolour(shown, views.color_factors)
+
+
+def recolour(frames: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, then contrast about the snippet's mean grey, then saturation about each pixel's grey.
+
+    A snippet's result depends on itself alone, so that a chunk recomputed gives the same.
+
+    Args:
+        frames: (N, C=3, T, h, w) uint8 RGB.
+        factors: (N, 3) float32, of brightness, contrast and saturation.
+
+    Returns:
+        (N, C, T, h, w) uint8, rounded.
+    """
+    brightness, contrast, saturation = (x.view(-1, 1, 1, 1, 1) for x in factors.unbind(1))
+    colours = frames.float() * brightness
+    grey = _grey(colours)
+    mean = grey.mean(dim=(1, 2, 3, 4), keepdim=True)
+    colours.sub_(mean).mul_(contrast).add_(mean)
+    grey.sub_(mean).mul_(contrast).add_(mean)
+    colours.sub_(grey).mul_(saturation).add_(grey)
+    return colours.clamp_(0, 255).round_().to(torch.uint8)
+
+
+def _grey(frames: Tensor) -> Tensor:
+    """(N, 3, T, h, w) -> (N, 1, T, h, w), luma as ITU-R BT.601 weighs it."""
+    red, green, blue = frames.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue

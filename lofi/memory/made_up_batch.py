@@ -15,6 +15,7 @@ def made_up_batch(
     num_classes: int,
     feature_width: int | None = None,
     decoded: Fidelity | None = None,
+    is_recoloured: bool = False,
     host: torch.device | None = None,
 ) -> WindowBatch:
     """Windows full of zeros, all of them valid, with segments side by side.
@@ -26,6 +27,7 @@ def made_up_batch(
         num_classes: labels go round them.
         feature_width: D: a batch of features; None: a batch of frames.
         decoded: the frames' own size where views cut `fidelity` out of them or mirror them; None: no views.
+        is_recoloured: the views change colours too. Only with `decoded`.
         host: where frames, features and mask lie; the CPU where None.
 
     Returns:
@@ -52,6 +54,7 @@ def made_up_batch(
                 top=corner,
                 left=corner.clone(),
                 is_mirrored=corner.bool(),
+                color_factors=torch.ones(num_windows, 3, device=host) if is_recoloured else None,
             )
     else:
         features = torch.zeros(num_windows, length, feature_width, device=host)

@@ -217,7 +217,22 @@ def open_frame_windows(
         jitter=jitter,
         on_decode_error=data.on_decode_error,
         frame_cache=data.frame_cache,
+        mirror_unsafe=_class_indices(data.mirror_unsafe_classes or (), annotations.classes),
+        color_jitter=data.color_jitter,
+        snippet_jitter=data.snippet_jitter,
+        decoder=data.decoder,
+        decode_timeout_sec=data.decode_timeout_sec,
     )
+
+
+def _class_indices(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    unknown = sorted(set(names) - set(classes))
+    if unknown:
+        raise ValueError(
+            f"data.mirror_unsafe_classes holds {', '.join(map(repr, unknown))}, which the annotations do not have; allowed "
+            f"are {', '.join(map(repr, classes))}."
+        )
+    return [classes.index(name) for name in names]
 
 
 def build_objective(

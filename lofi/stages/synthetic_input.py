@@ -79,8 +79,9 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
 
 
 def decoded_size(recipe: Recipe, fidelity: Fidelity) -> Fidelity | None:
-    """Size of the frames that the device cuts `fidelity` out of, or mirrors; None where it does neither."""
-    if recipe.data.videos is None or not (recipe.data.flip or recipe.data.random_crop > 1):
+    """Size of the frames that the device cuts `fidelity` out of, mirrors or recolours; None where it does none of it."""
+    data = recipe.data
+    if data.videos is None or not (data.flip or data.random_crop > 1 or data.color_jitter > 0):
         return None
     return decoded_fidelity(fidelity, random_crop=recipe.data.random_crop)
 
@@ -94,6 +95,7 @@ def synthetic_batches(recipe: Recipe, shape: InputShape, *, fidelity: Fidelity) 
         num_classes=len(shape.classes),
         feature_width=shape.feature_width,
         decoded=decoded_size(recipe, fidelity),
+        is_recoloured=recipe.data.color_jitter > 0,
     )
     # Zeros would be computed faster than frames: a GPU that toggles fewer bits clocks higher.
     generator = torch.Generator().manual_seed(0)

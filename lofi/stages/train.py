@@ -11,7 +11,7 @@ from torch import nn
 
 from lofi.config.load import recipe_to_yaml
 from lofi.config.recipe import Recipe, recipe_to_plain
-from lofi.data.sampler import BatchPlan, build_loader
+from lofi.data.sampler import BatchPlan, Loader
 from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import WEIGHTS_FILE, Position, check_classes, load_checkpoint, newest_whole
 from lofi.engine.ema import WeightAverage
@@ -140,12 +140,11 @@ def _train(
                 start=start,
                 average=average,
             )
+        loader = Loader(source.training, workers=recipe.data.workers)
         outcome = train(
             engine,
-            batches=lambda *, epoch, first_batch: build_loader(
-                source.training,
-                plan.batches(epoch=epoch, first_batch=first_batch),
-                workers=recipe.data.workers,
+            batches=lambda *, epoch, first_batch: loader.batches(
+                plan.batches(epoch=epoch, first_batch=first_batch)
             ),
             batches_per_epoch=plan.steps_per_epoch,
             schedule=source.schedule,
