@@ -1,6 +1,7 @@
 """The check of a folder of videos in the terminal. Reads check.json's content."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
@@ -14,6 +15,7 @@ from lofi.report.units import bytes_text
 PIPED_COLUMNS = 140
 """Width where the output is no terminal."""
 NUM_REMARKS_SHOWN = 20
+NUM_VALUES_SHOWN = 4
 FAULTS = ("missing", "broken", "shorter")
 
 
@@ -49,7 +51,19 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
     faults = ", ".join(f"{counts[kind]} {kind}" for kind in FAULTS if counts[kind])
     remarks = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count and kind not in FAULTS)
     right = f"{len(entries) - num_wrong} of {len(entries)} videos are right"
-    return [
-        right + (f", {num_wrong} have a fault: {faults}" if num_wrong else ""),
+    lines = [
+        right + (f", {num_wrong} with a fault: {faults}" if num_wrong else ""),
         f"opened: {len(opened)} videos, {hours:.2f} h, {size}" + (f"; remarks: {remarks}" if remarks else ""),
     ]
+    if opened:
+        rates = _most_common(f"{entry['fps']:.4g}" for entry in opened)
+        sizes = _most_common(f"{entry['width']}x{entry['height']}" for entry in opened)
+        lines.append(f"frames per second: {rates}; width x height: {sizes}")
+    return lines
+
+
+def _most_common(values: Iterable[str]) -> str:
+    """The values that most videos have, with how many: "30 (12), 25 (3), 2 more"."""
+    counts = Counter(values).most_common()
+    shown = [f"{value} ({count})" for value, count in counts[:NUM_VALUES_SHOWN]]
+    return ", ".join(shown) + (f", {len(counts) - len(shown)} more" if len(counts) > len(shown) else "")

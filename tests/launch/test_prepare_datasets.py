@@ -62,13 +62,14 @@ def test_a_table_becomes_annotations_a_split_and_a_check(call, table, benchmark,
     code, printed, error = call("prepare", "check", *command)
     assert (code, error) == (0, "")
     assert "11 of 11 videos are right" in printed
+    assert "(11); width x height: " in printed
     document = json.loads(split.read_text())
     first = next(iter(document["database"].values()))
     first["duration"] *= 3
     split.write_text(json.dumps(document))
     code, printed, error = call("prepare", "check", *command)
     assert code == 1
-    assert "10 of 11 videos are right, 1 have a fault: 1 shorter" in printed
+    assert "10 of 11 videos are right, 1 with a fault: 1 shorter" in printed
 
 
 @pytest.mark.skipif(not THUMOS.exists(), reason="the public annotation files are not here")
