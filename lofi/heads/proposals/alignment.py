@@ -45,29 +45,16 @@ def sampling_weights(
     Returns:
         (N, L, D, L): weight of snippet l (second) for bin n of the proposal of duration d + 1 that starts at s (last).
     """
-    length = torch.arange(1, max_duration + 1, dtype=torch.float64)
-    width = (1.0 + 2.0 * context) * length / bins  # (D,) of a bin, snippets
-    most = samples_per_bin or max(1, math.ceil((1.0 + 2.0 * context) * max_duration / bins - 1e-9))
-    count = torch.full_like(width, most) if samples_per_bin else (width - 1e-9).ceil().clamp(min=1.0)
-    sample = torch.arange(most, dtype=torch.float64)
-    inside = (sample + 0.5) / count[:, None]  # (D, samples) place in its bin
-    begin = (
-        -context * length[:, None] + torch.arange(bins) * width[:, None]
-    )  # (D, N) from the proposal's start
-    place = (
-        begin[:, :, None] + (inside * width[:, None])[:, None, :] - 0.5
-    )  # (D, N, samples) as snippet index
-    share = torch.where(sample < count[:, None], 1.0 / count[:, None], 0.0)[
-        :, None, :, None
-    ]  # (D, 1, samples, 1)
-    place, share = place.to(device, dtype), share.to(device, dtype)
-    offset = torch.arange(1 - num_snippets, num_snippets, device=device)  # of a snippet from the start
-    read = (1.0 - (place[..., None] - offset).abs()).clamp(min=0.0)  # (D, N, samples, 2 L - 1)
-    by_offset = (read * share).sum(dim=2).transpose(0, 1)  # (N, D, 2 L - 1)
-    snippet = torch.arange(num_snippets, device=device)
-    duration = torch.arange(max_duration, device=device)
-    shift = snippet[:, None, None] - snippet + num_snippets - 1  # (L, 1, L)
-    return by_offset[:, duration[:, None], shift]
+    weights = _mirrored_weights(
+        num_snippets,
+        max_duration=max_duration,
+        bins=bins,
+        samples_per_bin=samples_per_bin,
+        context=context,
+        dtype=dtype,
+        device=device,
+    )
+    return weights.flip(3).permute(0, 3, 1, 2)
 
 
 class AlignedLinear(nn.Module):
@@ -91,8 +78,8 @@ class AlignedLinear(nn.Module):
         out_channels, in_channels, bins = self.weight.shape
         length = x.shape[2]
         by_bin = self.weight.transpose(1, 2).reshape(out_channels * bins, in_channels, 1)
-        y = F.conv1d(x, by_bin).unflatten(1, (out_channels, bins)).flatten(2)  # (B, O, N x L)
-        weights = sampling_weights(
+        y = F.conv1d(x.flip(2), by_bin).unflatten(1, (out_channels, bins)).flatten(2)  # (B, O, N x L)
+        weights = _mirrored_weights(
             length,
             max_duration=max_duration,
             bins=bins,
@@ -101,5 +88,42 @@ class AlignedLinear(nn.Module):
             dtype=y.dtype if y.dtype == torch.float64 else torch.float32,
             device=x.device,
         )
-        out = torch.matmul(y, weights.flatten(2).flatten(0, 1)).unflatten(2, (max_duration, length))
+        weights = weights.permute(0, 3, 1, 2).reshape(bins * length, max_duration * length)
+        out = torch.matmul(y, weights).unflatten(2, (max_duration, length))
         return out + self.bias[:, None, None].to(out.dtype)
+
+
+def _mirrored_weights(
+    num_snippets: int,
+    *,
+    max_duration: int,
+    bins: int,
+    samples_per_bin: int | None,
+    context: float,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Tensor:
+    """`sampling_weights` as (N, D, L, L): of the start, then of snippet L - 1, L - 2, ... 0.
+
+    What a bin reads depends on the snippet's offset from the start alone, so this is a view of (N, D, 2 L - 1) values.
+    """
+    length = torch.arange(1, max_duration + 1, dtype=torch.float64)
+    width = (1.0 + 2.0 * context) * length / bins  # (D,) of a bin, snippets
+    most = samples_per_bin or max(1, math.ceil((1.0 + 2.0 * context) * max_duration / bins - 1e-9))
+    count = torch.full_like(width, most) if samples_per_bin else (width - 1e-9).ceil().clamp(min=1.0)
+    sample = torch.arange(most, dtype=torch.float64)
+    inside = (sample + 0.5) / count[:, None]  # (D, samples) place in its bin
+    begin = (
+        -context * length[:, None] + torch.arange(bins) * width[:, None]
+    )  # (D, N) from the proposal's start
+    place = (
+        begin[:, :, None] + (inside * width[:, None])[:, None, :] - 0.5
+    )  # (D, N, samples) as snippet index
+    share = torch.where(sample < count[:, None], 1.0 / count[:, None], 0.0)[
+        :, None, :, None
+    ]  # (D, 1, samples, 1)
+    place, share = place.to(device, dtype), share.to(device, dtype)
+    offset = torch.arange(1 - num_snippets, num_snippets, device=device)  # of a snippet from the start
+    read = (1.0 - (place[..., None] - offset).abs()).clamp(min=0.0)  # (D, N, samples, 2 L - 1)
+    by_offset = (read * share).sum(dim=2).transpose(0, 1)  # (N, D, 2 L - 1)
+    return by_offset.flip(2).unfold(2, num_snippets, 1)
