@@ -40,7 +40,7 @@ def main() -> int:
 
     from lofi.encoders import ENCODERS
     from lofi.encoders.weights.describe import candidates, describe, meet
-    from lofi.encoders.weights.sources import read_source
+    from lofi.encoders.weights.sources import TIMM_PREFIX, read_source
 
     try:
         options = dict(_option(text) for text in arguments.options)
@@ -48,11 +48,12 @@ def main() -> int:
         if arguments.encoder is not None and arguments.encoder in ENCODERS:
             torchvision_name = _torchvision_name(arguments.encoder, options)
         source = read_source(arguments.weights, torchvision_name=torchvision_name)
-        found = (
-            candidates(source.state)
-            if arguments.encoder is None
-            else [meet(arguments.encoder, options, source.state)]
-        )
+        if arguments.encoder is not None:
+            found = [meet(arguments.encoder, options, source.state)]
+        else:
+            is_timm = arguments.weights.startswith(TIMM_PREFIX)
+            network = arguments.weights.removeprefix(TIMM_PREFIX).split(".")[0] if is_timm else None
+            found = candidates(source.state, network=network)
         print(describe(source, found, weights=arguments.weights))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

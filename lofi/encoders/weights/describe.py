@@ -37,8 +37,12 @@ class Candidate:
         return len(self.fit.missing) + len(self.fit.unexpected) + len(self.fit.misshapen)
 
 
-def architectures() -> list[tuple[str, dict[str, Any]]]:
-    """Every encoder in every size: name and options, the default one first."""
+def architectures(network: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Every encoder in every size: name and options.
+
+    Args:
+        network: a library's name of a network, for the encoders that are told theirs by such a name.
+    """
     found = []
     for name, (config_class, _) in ENCODERS.items():
         hints = get_type_hints(config_class)
@@ -53,6 +57,8 @@ def architectures() -> list[tuple[str, dict[str, Any]]]:
                 key: value for key, value in zip(chosen, values, strict=True) if value != defaults[key]
             }
             found.append((name, options))
+            if network is not None and hints.get("network") is str:
+                found.append((name, options | {"network": network}))
     return found
 
 
@@ -72,13 +78,13 @@ def meet(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     return Candidate(name=name, options=dict(options), num_tensors=len(encoder.state_dict()), fit=fit)
 
 
-def candidates(state: Mapping[str, Tensor]) -> list[Candidate]:
-    """Every architecture, the one that the weights fit best first."""
+def candidates(state: Mapping[str, Tensor], *, network: str | None = None) -> list[Candidate]:
+    """Every architecture, the one that the weights fit best first; `network` as in `architectures`."""
     met = []
-    for name, options in architectures():
+    for name, options in architectures(network):
         try:
             met.append(meet(name, options, state))
-        except ValueError:  # a combination of options that the encoder refuses
+        except ValueError:  # options that do not go together, or a network that the encoder does not take
             continue
     return sorted(met, key=lambda each: (not each.fit.is_whole, each.num_amiss - len(each.fit.loaded)))
 

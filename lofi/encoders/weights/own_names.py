@@ -18,10 +18,11 @@ OWN_NAMES: dict[str, Renames] = {
         (_RESNET_BLOCK + r"conv1\.", r"\1.block.conv1.net."),
         (_RESNET_BLOCK + r"(?!block\.)", r"\1.block."),
     ),
+    "Tsm": ((r"^(conv1|bn1)\.", r"stem.\1."), (r"^stages\.", "trunk.")),
 }
 """Encoder class -> from the library's names to the encoder's; one that is not here has the library's names."""
 
-ADDED = r"\.adapter\."
+ADDED = r"(^|\.)adapter\."
 """Names of ours that no public file has: they start as built."""
 
 

@@ -174,7 +174,7 @@ def _from_torchvision(name: str, network: str | None) -> dict[str, Tensor]:
     if "." in name:
         try:
             weights = torchvision.models.get_weight(name)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise ValueError(f"encoder.weights: torchvision has no weights {name!r} ({error}).") from error
     elif network is None:
         raise ValueError(

@@ -1,0 +1,150 @@
+"""Sources of weights by name, what is read of a checkpoint, and `python -m lofi.encoders.weights`."""
+
+import argparse
+import sys
+
+import public_keys as keys
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from lofi.encoders.build import build_encoder
+from lofi.encoders.tiny import Tiny, TinyConfig
+from lofi.encoders.weights.__main__ import main
+from lofi.encoders.weights.loading import load_encoder_weights
+from lofi.encoders.weights.sources import read_source
+
+SMALL = (4, 5, 6)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """A function: arguments -> (exit code, stdout, stderr) of the command in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["weights", *map(str, arguments)])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A function: repository, file, tensors -> the hub's cache holds them. Nothing is looked for outside it."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def put(repository, file, state):
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        commit = "0" * 40
+        snapshot = folder / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / "main").write_text(commit)
+        if file.endswith(".safetensors"):
+            save_file(state, snapshot / file)
+        else:
+            torch.save(state, snapshot / file)
+
+    return put
+
+
+def test_the_hubs_safetensors_come_before_its_pickles(hub):
+    one, other = ({"weight": torch.full((2,), value)} for value in (1.0, 2.0))
+    hub("owner/both", "model.safetensors", one)
+    hub("owner/both", "pytorch_model.bin", other)
+    hub("owner/pickle", "pytorch_model.bin", other)
+    assert torch.equal(read_source("hf:owner/both").state["weight"], one["weight"])
+    assert torch.equal(read_source("hf:owner/both/pytorch_model.bin").state["weight"], other["weight"])
+    assert read_source("hf:owner/pickle").where == "hf:owner/pickle (pytorch_model.bin)"
+    with pytest.raises(ValueError, match=r"encoder.weights: Hugging Face's hub gave no owner/none"):
+        read_source("hf:owner/none")
+    with pytest.raises(ValueError, match=r"hf:owner must be hf:OWNER/REPOSITORY"):
+        read_source("hf:owner")
+
+
+def test_the_command_reads_the_hub_too(hub, command):
+    hub("owner/videomae", "model.safetensors", keys.filled(keys.hugging_face_videomae(width=384, depth=12)))
+    code, out, _ = command("hf:owner/videomae")
+    assert code == 0
+    assert "family    hugging face videomae" in out
+    assert "encoder.name=videomae encoder.size=small encoder.weights=hf:owner/videomae" in out
+
+
+def test_a_name_that_timm_or_torchvision_does_not_know_is_refused():
+    with pytest.raises(ValueError, match=r"timm has no model 'resnet19'; near it: "):
+        read_source("timm:resnet19")
+    with pytest.raises(ValueError, match=r"torchvision has no weights 'ResNet18_Weights.BEST'"):
+        read_source("torchvision:ResNet18_Weights.BEST")
+
+
+def test_a_name_of_torchvision_can_say_its_network(monkeypatch):
+    state = torchvision.models.video.r2plus1d_18().state_dict()
+
+    def give(self, **options):
+        assert options["weights_only"] is True
+        return state
+
+    monkeypatch.setattr(torchvision.models.video.R2Plus1D_18_Weights, "get_state_dict", give)
+    source = read_source("torchvision:R2Plus1D_18_Weights.KINETICS400_V1")
+    assert source.state.keys() == state.keys()
+
+
+def test_a_command_line_beside_the_weights_is_read_over(tmp_path):
+    source, target = Tiny(channels=SMALL), Tiny(channels=SMALL)
+    arguments = argparse.Namespace(model="vit", lr=1e-3, nested=argparse.Namespace(epochs=[1, 2]))
+    torch.save({"model": source.state_dict(), "args": arguments, "epoch": 3}, tmp_path / "with_args.pth")
+    load_encoder_weights(target, tmp_path / "with_args.pth")
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+
+
+def test_exceptions_without_weights_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"encoder.allow_unmatched is \['head'\], which has no effect without"
+    ):
+        build_encoder("tiny", TinyConfig(allow_unmatched=("head",)))
+    state = Tiny(channels=SMALL).state_dict() | {"extra.weight": torch.ones(2)}
+    torch.save(state, tmp_path / "extra.pth")
+    config = TinyConfig(channels=SMALL, weights=str(tmp_path / "extra.pth"), allow_unmatched=("extra.*",))
+    _, report = build_encoder("tiny", config)
+    assert list(report.dropped) == ["extra.weight"]
+
+
+def test_the_command_says_what_fits_and_gives_the_lines_to_paste(command, tmp_path):
+    shapes = keys.tsp_r2plus1d(
+        blocks=(3, 4, 6, 3), own_middle=True, heads=[keys.layer("fc1", 200, 512), keys.layer("fc2", 2, 1024)]
+    )
+    torch.save({"model": keys.filled(shapes)}, tmp_path / "tsp.pth")
+    code, out, _ = command(tmp_path / "tsp.pth")
+    assert code == 0
+    assert "family    tsp: " in out
+    assert "fits      r2plus1d depth=34: " in out
+    assert "dropped   4 tensors (fc1, fc2): the old task's head" in out
+    assert f"encoder.name=r2plus1d encoder.depth=34 encoder.weights={tmp_path / 'tsp.pth'}" in out
+    code, out, _ = command(tmp_path / "tsp.pth", "--encoder", "r2plus1d", "depth=18")
+    assert code == 1
+    assert "amiss     not in the encoder: features.layer1.2.conv1.0.0.weight, " in out
+
+
+def test_the_command_allows_and_refuses_as_a_recipe_does(command, tmp_path):
+    state = Tiny(channels=SMALL).state_dict() | {"extra.weight": torch.ones(2)}
+    torch.save(state, tmp_path / "extra.pth")
+    options = ("--encoder", "tiny", "channels=(4, 5, 6)")
+    assert command(tmp_path / "extra.pth", *options)[0] == 1
+    assert command(tmp_path / "extra.pth", *options, "allow_unmatched=[extra.*]")[0] == 0
+    code, _, err = command(tmp_path / "extra.pth", *options, "size=3")
+    assert (code, "encoder tiny has no size" in err) == (2, True)
+    code, _, err = command(tmp_path / "gone.pth")
+    assert (code, "gone.pth does not exist" in err) == (2, True)
+
+
+def test_the_command_has_help_with_examples(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command("--help")
+    assert "python -m lofi.encoders.weights hf:" in capsys.readouterr().out
