@@ -324,7 +324,7 @@ OBJECTIVES = {
         build=_build_tal,
         takes=("head", "postprocess", "evaluation", "adapter"),
         needs=("head", "postprocess"),
-        data_options=("validation_subset",),
+        data_options=("validation_subset", "joined_features"),
     ),
     "tac": ObjectiveKind(
         config=TacConfig,

@@ -19,7 +19,7 @@ from lofi.fidelity import FidelityConfig
 from lofi.heads.postprocess import PostprocessConfig
 from lofi.memory.budget import MemoryConfig
 
-OBJECTIVE_DATA_OPTIONS = ("validation_subset", "clips_per_segment")
+OBJECTIVE_DATA_OPTIONS = ("validation_subset", "clips_per_segment", "joined_features")
 """Options of `data` that have an effect with some objectives alone."""
 
 ENCODER_RATES = ("encoder_lr", "encoder_layer_decay")
@@ -237,6 +237,7 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
         "training_subset",
         "validation_subset",
         "labelled_share",
+        "joined_features",
     )
     _refuse_set(recipe.data, "data", unused, where)
     _refuse_set(recipe.encoder.config, "encoder", ONLY_IN_TRAINING, where)

@@ -17,6 +17,9 @@ class DataConfig:
     """Folder of the video files, where an encoder runs."""
     features: str | None = None
     """Feature directory, where a head is trained on features from disk."""
+    joined_features: list[str] | None = None
+    """Feature directories whose features stand beside those of data.features, row by row: a head then sees two streams, such as
+    those of a classification encoder and of a boundary-sensitive one. All on the same grid."""
     training_subset: str = "training"
     """Name of the subset in annotations.json to train on."""
     validation_subset: str = "validation"
@@ -88,6 +91,10 @@ class DataConfig:
             raise ValueError("data.annotations is empty; it must be the path of an annotation file.")
         if self.videos is None and self.features is None:
             raise ValueError("data.videos and data.features are both missing; one of them must be given.")
+        if self.joined_features is not None and (self.features is None or not self.joined_features):
+            raise ValueError(
+                f"data.joined_features is {self.joined_features}; it stands beside data.features, and must name a directory."
+            )
         if self.videos is None:
             for key, is_set in (
                 ("flip", self.flip),

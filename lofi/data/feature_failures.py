@@ -27,6 +27,8 @@ def failed_videos(directory: FeatureDirectory) -> dict[str, str]:
     Raises:
         ValueError: a failures.json that is wrong.
     """
+    if directory.parts:
+        return {video: reason for part in directory.parts for video, reason in failed_videos(part).items()}
     failures = _read_failures(directory)
     return {video: reason for video, reason in failures.items() if not directory.file(video).is_file()}
 

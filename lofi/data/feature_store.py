@@ -68,6 +68,8 @@ class FeatureDirectory:
 
     path: Path
     manifest: FeatureManifest
+    parts: "tuple[FeatureDirectory, ...]" = ()
+    """Of several directories read as one (`joined_features`): all of them. `path` is the first one's."""
 
     def file(self, video: str) -> Path:
         if not video or "/" in video or "\\" in video:
@@ -76,6 +78,8 @@ class FeatureDirectory:
 
     def existing_videos(self) -> set[str]:
         """The names of the videos whose features are there."""
+        if self.parts:
+            return set.intersection(*(part.existing_videos() for part in self.parts))
         return {file.name.removesuffix(".npy") for file in self.path.glob("*.npy")}
 
 
@@ -147,6 +151,11 @@ def check_features(
         ValueError: a file that is wrong, and how many more are.
     """
     videos = list(videos)
+    if directory.parts:
+        for part in directory.parts:
+            check_features(part, videos, durations_sec=durations_sec)
+        _check_each(videos, lambda video: num_feature_rows(directory, video))
+        return
     missing = [video for video in videos if not directory.file(video).is_file()]
     if missing:
         shown = ", ".join(missing[:_NUM_NAMES_SHOWN]) + (", ..." if len(missing) > _NUM_NAMES_SHOWN else "")
@@ -210,6 +219,9 @@ def read_feature(
     Raises:
         FileNotFoundError, ValueError: the file is missing, of another shape, or holds NaN or infinity.
     """
+    if directory.parts:
+        num_feature_rows(directory, video)
+        return np.concatenate([read_feature(part, video, rows=rows) for part in directory.parts], axis=1)
     array = _open_array(directory, video)
     features = np.array(array if rows is None else array[rows[0] : rows[1]], dtype=np.float32)
     if not np.isfinite(features).all():
@@ -221,7 +233,15 @@ def read_feature(
 
 
 def num_feature_rows(directory: FeatureDirectory, video: str) -> int:
-    """L of one video's file."""
+    """L of one video's file. Raises ValueError where joined directories differ."""
+    if directory.parts:
+        counts = {str(part.path): num_feature_rows(part, video) for part in directory.parts}
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                f"the features of {video} have {', '.join(f'{count} rows in {path}' for path, count in counts.items())}; joined "
+                "features need a row of each for the same time. Extract them again on one grid."
+            )
+        return next(iter(counts.values()))
     return int(_open_array(directory, video).shape[0])
 
 

@@ -19,11 +19,12 @@ from lofi.data.annotations import (
     read_annotations,
 )
 from lofi.data.feature_failures import FAILURES_NAME, failed_videos
-from lofi.data.feature_store import open_feature_directory
+from lofi.data.feature_store import FeatureDirectory, open_feature_directory
 from lofi.data.feature_windows import FeatureWindows
 from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
 from lofi.data.frame_windows import DataConfig, FrameWindows, decoded_fidelity
 from lofi.data.grid import GridConfig
+from lofi.data.joined_features import join_features
 from lofi.data.labelled_share import draw_labelled
 from lofi.data.windows import prediction_windows
 from lofi.encoders.build import build_encoder
@@ -59,12 +60,11 @@ def open_source(recipe: Recipe) -> Source:
     skipped = _skipped_videos(recipe, videos)
     videos = [video for video in videos if video.name not in skipped]
     if recipe.data.features is not None:
-        _say_unknown_features(recipe.data.features, annotations)
+        _say_unknown_features(recipe.data, annotations)
     windows = recipe.kind.windows(recipe, videos, annotations.classes)
     schedule = training_schedule(recipe)
     if recipe.reads_features and recipe.kind.feature_dataset is not None:
-        assert recipe.data.features is not None
-        directory = open_feature_directory(recipe.data.features)
+        directory = open_features(recipe.data)
         training = recipe.kind.feature_dataset(recipe, windows, directory)
     else:
         training = open_windows(recipe, annotations, windows)
@@ -88,7 +88,7 @@ def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[st
     """Those that have no features because making them failed, and may be left out; says how many."""
     if recipe.data.features is None or recipe.data.on_decode_error != "skip":
         return {}
-    directory = open_feature_directory(recipe.data.features)
+    directory = open_features(recipe.data)
     failed = failed_videos(directory)
     skipped = {video.name: failed[video.name] for video in videos if video.name in failed}
     if skipped:
@@ -99,13 +99,13 @@ def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[st
     return skipped
 
 
-def _say_unknown_features(path: str, annotations: Annotations) -> None:
+def _say_unknown_features(data: DataConfig, annotations: Annotations) -> None:
     """Features of videos that no annotation names are harmless, but often a sign of other annotations than were meant."""
-    unknown = sorted(open_feature_directory(path).existing_videos() - annotations.videos.keys())
+    unknown = sorted(open_features(data).existing_videos() - annotations.videos.keys())
     if unknown:
         shown = ", ".join(unknown[:NUM_NAMES_SHOWN]) + (", ..." if len(unknown) > NUM_NAMES_SHOWN else "")
         say(
-            f"{len(unknown)} feature files in {path} are of videos that {annotations.path} lacks, and not used: {shown}"
+            f"{len(unknown)} feature files in {data.features} are of videos that {annotations.path} lacks, and not used: {shown}"
         )
 
 
@@ -146,8 +146,7 @@ def full_fidelity(recipe: Recipe) -> Fidelity:
     """Fidelity of prediction: the recipe's, or that of the features it reads."""
     if recipe.fidelity is not None:
         return recipe.fidelity.full
-    assert recipe.data.features is not None
-    manifest = open_feature_directory(recipe.data.features).manifest
+    manifest = open_features(recipe.data).manifest
     fidelity = Fidelity(**manifest.fidelity)
     stride_sec, window_sec = manifest.snippet_stride_sec, recipe.grid.window_sec
     if stride_sec is None or window_sec is None:
@@ -160,7 +159,15 @@ def feature_width_of(recipe: Recipe) -> int | None:
     """D of the features that a recipe reads; None where an encoder makes them."""
     if recipe.data.features is None:
         return None
-    return open_feature_directory(recipe.data.features).manifest.feature_width
+    return open_features(recipe.data).manifest.feature_width
+
+
+def open_features(data: DataConfig) -> FeatureDirectory:
+    """The features that a recipe reads: one directory, or several joined."""
+    assert data.features is not None
+    return join_features(
+        [open_feature_directory(path) for path in (data.features, *(data.joined_features or ()))]
+    )
 
 
 def open_prediction(recipe: Recipe, annotations: Annotations) -> FrameWindows | FeatureWindows:
@@ -174,10 +181,9 @@ def open_prediction(recipe: Recipe, annotations: Annotations) -> FrameWindows | 
 def open_windows(recipe: Recipe, annotations: Annotations, windows: Sequence[Window]) -> Any:
     """The dataset behind windows: decoded frames, or features from disk. Missing files are found here."""
     if recipe.reads_features:
-        assert recipe.data.features is not None
         return FeatureWindows(
             windows,
-            open_feature_directory(recipe.data.features),
+            open_features(recipe.data),
             grid=recipe.grid,
             on_decode_error=recipe.data.on_decode_error,
         )
