@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lofi.heads.actionformer.blocks import ChannelNorm, MaskedConv, ScaledPath, downsampled
+from lofi.heads.float_range import at_least_float32
 from lofi.heads.masking import masked
 
 
@@ -22,18 +23,18 @@ class MaskedGroupNorm(nn.Module):
     def __init__(self, groups: int, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__()
         self.groups, self.eps = groups, eps
-        self.weight = nn.Parameter(torch.ones(channels, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, 1))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """What stands at masked positions of the result means nothing."""
-        grouped = masked(x, mask).float().unflatten(1, (self.groups, -1))  # (B, G, C / G, L)
+        grouped = at_least_float32(masked(x, mask)).unflatten(1, (self.groups, -1))  # (B, G, C / G, L)
         count = (mask.sum(dim=1) * grouped.shape[2]).clamp(min=1)[:, None, None, None]
         mean = grouped.sum(dim=(2, 3), keepdim=True) / count
         centred = (grouped - mean) * mask[:, None, None, :]
         variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
         normed = (centred * torch.rsqrt(variance + self.eps)).flatten(1, 2)
-        return (normed * self.weight + self.bias).to(x.dtype)
+        return (normed * self.weight[:, None] + self.bias[:, None]).to(x.dtype)
 
 
 class SgpBlock(nn.Module):
