@@ -43,8 +43,8 @@ def main() -> int:
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
     from lofi.stages.budget import run_budget
+    from lofi.stages.named_recipes import load_recipes
     from lofi.stages.plan import PlanOptions, run_plan, training_files
-    from lofi.stages.profile import load_recipes
     from lofi.stages.synthetic_input import Assumed
     from sola import PARTS as SOLA
 

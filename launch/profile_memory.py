@@ -56,8 +56,9 @@ def main() -> int:
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
     from lofi.report.memory_page import read_memory_rows
+    from lofi.stages.named_recipes import load_recipes
     from lofi.stages.plan import options_of_this_device, run_plan
-    from lofi.stages.profile import load_recipes, run_profile
+    from lofi.stages.profile import run_profile
     from lofi.stages.profile_steps import ProfileOptions
     from lofi.stages.synthetic_input import Assumed
     from sola import PARTS as SOLA

@@ -1,10 +1,15 @@
 """Chunked: exact encoder gradients with the activation memory of one chunk of snippets.
 
 Each chunk is encoded under a checkpoint of its own and recomputed in the one backward pass (the idea of the gradient
-cache, Gao et al. 2021, arXiv:2101.06983, with snippets of one window in place of samples of one batch). Frames stay
-uint8 on the host until their chunk is due, in the forward pass and again in the recomputation (`prefetch`); they are cut
-out, mirrored, cast and normalised inside the chunk. So the device holds one chunk's activations, all snippets' features,
-and the uint8 frames of two chunks: of the one that is encoded, and of the one that is copied meanwhile.
+cache, Gao et al. 2021, arXiv:2101.06983, with snippets of one window in place of samples of one batch). The last chunk is
+not: its activations stay, and are the first that the backward pass uses, so that n chunks cost n - 1 forward passes more.
+Frames stay uint8 on the host until their chunk is due, in the forward pass and again in the recomputation (`prefetch`);
+they are cut out, mirrored, cast and normalised inside the chunk. So the device holds one chunk's activations, all snippets'
+features, and the uint8 frames of two chunks: of the one that is encoded, and of the one that is copied meanwhile.
+
+Where the peak lies: a chunk that is recomputed stands beside the weights' gradients, the one that stays beside the head's
+activations and no gradient of the encoder yet. The first is the larger for encoders of the field (R(2+1)D-34, single
+snippets: 1,909 MiB against 1,591); for an encoder smaller than its head's activations the second may be.
 
 Exact only if a snippet's feature does not depend on other snippets: norm layers must be frozen or per sample, and
 dropout must be drawn per snippet (`snippet_seeds`).
@@ -67,7 +72,7 @@ def encode_chunked(
         frames: (B, L, C, T, H, W) uint8, best on the CPU.
         snippet_seeds: (B, L) int64 or None.
         chunk_size: snippets encoded together; the last chunk may be smaller.
-        checkpoint_blocks: also checkpoint each block while a chunk is recomputed, for chunks that are still too large.
+        checkpoint_blocks: also checkpoint each block of a chunk that stays or is recomputed, for chunks still too large.
         views: what each window shows of its frames; None: all.
 
     Returns:
@@ -79,13 +84,13 @@ def encode_chunked(
     features = []
     for index in range(len(chunks)):
         seed = None if seeds is None else seeds[index]
-        if torch.is_grad_enabled():
-            run_block = checkpoint_block if checkpoint_blocks else call_block
+        run_block = checkpoint_block if checkpoint_blocks and torch.is_grad_enabled() else call_block
+        if torch.is_grad_enabled() and index < len(chunks) - 1:
             features.append(
                 checkpoint(encode_chunk, encoder, chunks, index, seed, run_block, use_reentrant=False)
             )
         else:
-            features.append(encode_chunk(encoder, chunks, index, seed, call_block))
+            features.append(encode_chunk(encoder, chunks, index, seed, run_block))
     return torch.cat(features).unflatten(0, frames.shape[:2])
 
 

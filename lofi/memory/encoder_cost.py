@@ -1,5 +1,6 @@
 """What encoding costs in floating-point operations, and how often each gradient path pays for it."""
 
+import math
 from typing import Any
 
 import torch
@@ -21,17 +22,18 @@ def snippet_flops(encoder: nn.Module, fidelity: Fidelity) -> int:
     return int(counter.get_total_flops())
 
 
-def passes_per_snippet(gradient: str, config: Any) -> float:
+def passes_per_snippet(gradient: str, config: Any, *, num_snippets: int) -> float:
     """Forward passes (a backward pass counts two) that a gradient path makes of each snippet, recomputation counted.
 
-    Frozen stages are counted as if they learned.
+    Frozen stages are counted as if they learned. Args: num_snippets: of a step on one rank.
     """
     if gradient == "joint":
         return 1 + BACKWARD
     if gradient == "checkpointed":
         return 2 + BACKWARD
     if gradient == "chunked":
-        return (3 if config.checkpoint_blocks else 2) + BACKWARD
+        chunks = math.ceil(num_snippets / config.chunk_size)
+        return 1 + (1 if config.checkpoint_blocks else 0) + (chunks - 1) / chunks + BACKWARD
     if gradient == "sampled":
         return 1 + config.share * (BACKWARD + (1 if config.recompute else 0))
     return 1.0

@@ -22,8 +22,8 @@ from lofi.report.plan_tables import print_budget
 from lofi.report.units import bytes_text
 from lofi.stages.budget_ways import REDUCTIONS, WITHOUT_CYCLE, BudgetSolver, Way
 from lofi.stages.method_names import method_name
+from lofi.stages.named_recipes import NamedRecipe
 from lofi.stages.plan import PlanOptions, options_of_this_device
-from lofi.stages.profile import NamedRecipe
 
 EXACT = ("joint", "checkpointed", "chunked")
 """Gradient paths whose gradient is the full one."""

@@ -275,7 +275,7 @@ class BudgetSolver:
         return tuple(f"{key}={value}" for key, value in changes.items())
 
     def _flops_per_window(self, recipe: Recipe) -> float:
-        passes = passes_per_snippet(recipe.gradient.name, recipe.gradient.config)
+        windows = recipe.train.batch_size // self._options.world_size
         costs = []
         for fidelity in _fidelities(recipe):
             size = (fidelity.frames, fidelity.height, fidelity.width)
@@ -284,6 +284,9 @@ class BudgetSolver:
                 with fake_tensors():
                     encoder = open_encoder(recipe.encoder, with_weights=False)
                     self._snippet_flops[size] = snippet_flops(encoder, fidelity)
+            passes = passes_per_snippet(
+                recipe.gradient.name, recipe.gradient.config, num_snippets=windows * fidelity.num_snippets
+            )
             costs.append(passes * fidelity.num_snippets * self._snippet_flops[size])
         return sum(costs) / len(costs)
 

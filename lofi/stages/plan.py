@@ -32,7 +32,7 @@ from lofi.progress import say, track
 from lofi.report.plan_tables import print_plan
 from lofi.stages.build import build_objective
 from lofi.stages.method_names import method_name
-from lofi.stages.profile import NamedRecipe
+from lofi.stages.named_recipes import NamedRecipe
 from lofi.stages.synthetic_input import (
     SEGMENTS_PER_WINDOW,
     Assumed,
@@ -203,6 +203,7 @@ def _count(
         num_classes=len(shape.classes),
         feature_width=shape.feature_width,
         decoded=decoded_size(recipe, fidelity),
+        is_recoloured=recipe.data.color_jitter > 0,
         host=torch.device("meta") if is_cuda else None,
     )
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -213,12 +214,12 @@ def _count(
     chunk_size = getattr(recipe.gradient.config, "chunk_size", None)
     if recipe.encoder is not None and chunk_size is not None:
         chunks = num_chunks(batch_size * fidelity.num_snippets, chunk_size=chunk_size)
+        drawn = _num_drawn(recipe.gradient, chunks)
         standing_in = stand_in_for_repeated_chunks(
             module.get_submodule("encoder"),
             chunks=chunks,
-            drawn=_num_drawn(recipe.gradient, chunks),
-            recomputes=recipe.gradient.name == "chunked"
-            or getattr(recipe.gradient.config, "recompute", False),
+            drawn=drawn,
+            recomputed=_num_recomputed(recipe.gradient, drawn),
         )
     with rules, standing_in:
         return count_step(
@@ -227,9 +228,7 @@ def _count(
             batch=batch,
             gradient_clipping=recipe.train.gradient_clipping,
             autocast=autocast,
-            reduces_in_bucket=deepspeed_engine.reduces_in_buckets(
-                recipe.deepspeed, world_size=world_size
-            ),
+            reduces_in_bucket=deepspeed_engine.reduces_in_buckets(recipe.deepspeed, world_size=world_size),
             accumulates=recipe.deepspeed.get("gradient_accumulation_steps", 1) > 1,
             average=average,
         )
@@ -240,6 +239,13 @@ def _num_drawn(gradient: Choice, chunks: int) -> int:
     if gradient.name == "sampled":
         return max(1, round(gradient.config.share * chunks))
     return chunks if gradient.name == "chunked" else 0
+
+
+def _num_recomputed(gradient: Choice, drawn: int) -> int:
+    """Of the chunks that carry gradient, those whose activations are not kept."""
+    if gradient.name == "chunked":
+        return drawn - 1
+    return drawn if getattr(gradient.config, "recompute", False) else 0
 
 
 def _batch_size_of_rank(recipe: Recipe, world_size: int) -> int:

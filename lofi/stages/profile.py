@@ -12,15 +12,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lofi.config.load import load_recipe, recipe_to_yaml
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.load import recipe_to_yaml
 from lofi.config.recipe import Recipe
 from lofi.data.decode import DecodeError
 from lofi.engine import deepspeed_engine
@@ -31,36 +30,11 @@ from lofi.progress import Advance, say, track
 from lofi.report.memory_page import write_memory_report
 from lofi.report.memory_tables import print_memory_table
 from lofi.stages.method_names import method_name
+from lofi.stages.named_recipes import NamedRecipe
 from lofi.stages.profile_steps import ProfileOptions, measure_recipe, num_steps
 
 RANK_KEYS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher or an earlier run in this process says of its ranks; a child is a rank of its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedRecipe:
-    """A recipe and the name of its row."""
-
-    name: str
-    recipe: Recipe
-
-
-def load_recipes(
-    paths: Sequence[str], overrides: Sequence[str], *, parts: Parts = OWN_PARTS
-) -> list[NamedRecipe]:
-    """Read every recipe with the same overrides; files of one name are told apart by their folder. Raises RecipeError."""
-    stems = [Path(path).stem for path in paths]
-    names = [
-        stem if stems.count(stem) == 1 else f"{Path(path).parent.name}/{stem}"
-        for stem, path in zip(stems, paths, strict=True)
-    ]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{', '.join(repeated)} is given more than once; each recipe may stand there once.")
-    return [
-        NamedRecipe(name=name, recipe=load_recipe(path, list(overrides), parts=parts))
-        for name, path in zip(names, paths, strict=True)
-    ]
 
 
 def run_profile(

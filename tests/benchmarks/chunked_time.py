@@ -3,12 +3,14 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/chunked_time.py
     python tests/benchmarks/chunked_time.py --encoder tiny --snippets 64 --chunk 8 16 --repeat 5
 
-A forward pass costs about half of a backward pass, so a step that runs the forward pass twice costs 4/3 of one that runs it
-once. Steps of all paths take turns, so that a busy machine slows all of them; the least CPU seconds of each count, and the
-least wall seconds on CUDA, where the device is waited for.
+n chunks run n - 1 of their forward passes twice, so where the forward pass is a share f of a joint step the limit is
+1 + f (n - 1) / n: 4/3 at most where a backward pass costs two forward passes. f is measured too, and what is above the limit
+is the cost of small chunks. Steps of all paths take turns, so that a busy machine slows all of them; the least CPU seconds of
+each count, and the least wall seconds on CUDA, where the device is waited for.
 """
 
 import argparse
+import math
 import platform
 import time
 from functools import partial
@@ -25,16 +27,17 @@ from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
 from lofi.gradients.joint import encode_joint
 
+FORWARD = "forward pass alone"
 ENCODERS = {"r2plus1d": R2plus1dConfig, "tsm_resnet": TsmResnetConfig, "tiny": TinyConfig}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--encoder", choices=ENCODERS, default="r2plus1d")
-    parser.add_argument("--snippets", type=int, default=16)
+    parser.add_argument("--snippets", type=int, default=8)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--side", type=int, default=64, help="pixels")
-    parser.add_argument("--chunk", type=int, nargs="+", default=[2, 4, 8], help="snippets per chunk")
+    parser.add_argument("--chunk", type=int, nargs="+", default=[2, 4], help="snippets per chunk")
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,30 +48,42 @@ def main() -> None:
     frames = torch.randint(0, 256, size, dtype=torch.uint8)
     if device.type == "cuda":
         frames = frames.pin_memory()
-    paths: dict[str, Any] = {"joint": encode_joint, "checkpointed": encode_checkpointed}
+    paths: dict[str, Any] = {
+        "joint": encode_joint,
+        FORWARD: encode_joint,
+        "checkpointed": encode_checkpointed,
+    }
+    limits = {"checkpointed": 1.0}
     for chunk in arguments.chunk:
-        paths[f"chunked, {chunk} of {arguments.snippets}"] = partial(encode_chunked, chunk_size=chunk)
+        name = f"chunked, {chunk} of {arguments.snippets}"
+        paths[name] = partial(encode_chunked, chunk_size=chunk)
+        limits[name] = 1 - 1 / math.ceil(arguments.snippets / chunk)
     least = dict.fromkeys(paths, float("inf"))
     for repeat in range(arguments.repeat + 1):
         for name, encode in paths.items():
-            seconds = step_seconds(encoder, frames, encode=encode, device=device)
+            with torch.set_grad_enabled(name != FORWARD):
+                seconds = step_seconds(encoder, frames, encode=encode, device=device)
             if repeat > 0:  # the first round warms up
                 least[name] = min(least[name], seconds)
     print(
         f"{arguments.encoder}, frames {size}, {device}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), "
         f"{platform.machine()}, least of {arguments.repeat}"
     )
+    share = least[FORWARD] / least["joint"]
     for name, seconds in least.items():
-        print(f"{name:24} {seconds:8.3f} s   {seconds / least['joint']:.2f} x joint")
+        limit = f", limit {1 + share * limits[name]:.2f}" if name in limits else ""
+        print(f"{name:24} {seconds:8.3f} s   {seconds / least['joint']:.2f} x joint{limit}")
 
 
 def step_seconds(encoder: nn.Module, frames: Tensor, *, encode: Any, device: torch.device) -> float:
-    """Of one forward and backward pass: CPU seconds of this process, or wall seconds on CUDA."""
+    """Of one forward and, with gradients on, backward pass: CPU seconds of this process, or wall seconds on CUDA."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     encoder.zero_grad(set_to_none=True)
     _wait(device)
     begin = clock()
-    encode(encoder, frames, snippet_seeds=None).square().sum().backward()
+    loss = encode(encoder, frames, snippet_seeds=None).square().sum()
+    if torch.is_grad_enabled():
+        loss.backward()
     _wait(device)
     return clock() - begin
 

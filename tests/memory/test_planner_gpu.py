@@ -66,7 +66,8 @@ def test_the_recipes_of_the_comparison_can_be_planned(name):
 def test_the_prediction_is_near_the_allocators_peak(name):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    from lofi.stages.profile import NamedRecipe, measure_in_process
+    from lofi.stages.named_recipes import NamedRecipe
+    from lofi.stages.profile import measure_in_process
     from lofi.stages.profile_steps import ProfileOptions
 
     options = ProfileOptions(steps=2, warm_up=2, synthetic_input=True)

@@ -12,7 +12,8 @@ from lofi.config.objectives import OWN_PARTS
 from lofi.memory.limits import device_bytes, is_out_of_memory
 from lofi.stages import profile, profile_steps
 from lofi.stages.method_names import method_name
-from lofi.stages.profile import NamedRecipe, load_recipes, measure_or_explain, run_profile
+from lofi.stages.named_recipes import NamedRecipe, load_recipes
+from lofi.stages.profile import measure_or_explain, run_profile
 from lofi.stages.profile_steps import ProfileOptions, measure_recipe, num_steps
 from lofi.stages.synthetic_input import Assumed
 from sola import PARTS as SOLA
