@@ -38,11 +38,12 @@ def write_numbered_video(
     gop: int = 7,
     step: Callable[[int], int] | None = None,
     x264: str | None = None,
+    pix_fmt: str = "yuv420p",
 ) -> Path:
     """Args: step: (frame number) -> 1 / fps units to the next frame, where the rate varies. x264: its own options."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.options = {"crf": "18", "preset": "ultrafast"}
         if x264 is not None:
             stream.options = {"crf": "18", "preset": "fast", "x264-params": x264}

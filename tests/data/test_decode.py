@@ -212,6 +212,53 @@ def test_a_recording_that_begins_between_keyframes_begins_at_the_first_one(
     assert numbers_in(reader.read(np.array([0, 25, 39]), height=48, width=80)) == [20, 45, 59]
 
 
+@pytest.mark.parametrize(
+    ("pix_fmt", "height", "width"),
+    [("yuv420p10le", 48, 80), ("yuv444p", 77, 101), ("yuv422p", 49, 80), ("yuv444p10le", 47, 83)],
+)
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_other_forms_of_pixels_and_odd_sizes_are_right(
+    write_numbered, numbers_in, tmp_path, pix_fmt, height, width, decoder
+):
+    path = write_numbered(tmp_path / "v.mp4", num_frames=30, height=height, width=width, pix_fmt=pix_fmt)
+    reader = open_video(path, decoder=decoder)
+    assert (reader.info.height, reader.info.width) == (height, width)
+    wanted = [25, 0, 13, 29]
+    whole = reader.read(np.array(wanted), height=height, width=width)
+    assert numbers_in(whole) == wanted
+    assert numbers_in(reader.read(np.array(wanted), height=24, width=40, resize="stretch")) == wanted
+    for colour in range(3):  # black blocks are 25, white ones 225
+        np.testing.assert_allclose(np.percentile(whole[0, ..., colour], [2, 98]), [25, 225], atol=8)
+
+
+class RepeatingFrames:
+    """decord as it is on damaged data: the frame before, in place of one that it could not decode."""
+
+    size = (24, 40)
+
+    def __init__(self, reader):
+        self._reader = reader
+
+    def read(self, wanted):
+        frames = self._reader.read(wanted, height=24, width=40)
+        frames[3] = frames[2]
+        yield 0, frames
+
+
+def test_a_frame_that_decord_repeats_in_silence_is_noticed_and_read_by_pyav(numbered_videos, numbers_in):
+    path = numbered_videos["long"]
+    reader = open_video(path)
+    reader._decord = RepeatingFrames(open_video(path, decoder="pyav"))
+    wanted = np.array([5, 9, 20, 31, 33])
+    assert numbers_in(reader.read(wanted, height=24, width=40)) == wanted.tolist()
+    assert reader.info.decoder == "pyav"
+    assert reader.info.decoder_reason == "decord gives the same frame for 20 and 31"
+    forced = open_video(path, decoder="decord")
+    forced._decord = RepeatingFrames(open_video(path, decoder="pyav"))
+    with pytest.raises(DecodeError, match="decord gives the same frame for 20 and 31"):
+        forced.read(wanted, height=24, width=40)
+
+
 def damaged(path, made, *, share):
     """A copy with noise in the middle of its data."""
     content = bytearray(path.read_bytes())

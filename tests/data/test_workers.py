@@ -158,6 +158,17 @@ def test_an_epoch_that_was_left_early_leaves_nothing_in_the_next(windows, number
     assert [batch.windows[0] for batch in loader.batches(plan.batches(epoch=1))] == expected
 
 
+def test_a_video_that_pyav_reads_in_decords_place_is_named_once(write_numbered, tmp_path, windows, capsys):
+    path = write_numbered(
+        tmp_path / "o.mp4", num_frames=40, x264="keyint=9:min-keyint=9:open-gop=1:bframes=3"
+    )
+    data = make_dataset(windows[:3], {"long": path})
+    for index in (0, 1, 2):
+        _ = data[SampleKey(index=index, fidelity=SMALL)]
+    said = capsys.readouterr().out
+    assert said.count("long: read by PyAV, not decord: it has open groups of pictures") == 1
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_videos_are_skipped_by_name_and_the_others_read(windows, numbered_videos, tmp_path, workers):
     half, noise = tmp_path / "half.mp4", tmp_path / "noise.mp4"
