@@ -2,7 +2,9 @@
 
 import public_keys as keys
 import pytest
+import timm
 import torch
+import torchvision
 from reference.public_networks import (
     r2plus1d_features,
     relative_positions,
@@ -11,12 +13,14 @@ from reference.public_networks import (
 )
 from torchvision.models.video.swin_transformer import PatchEmbed3d, SwinTransformer3d
 
+from lofi.encoders import ENCODERS
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD
 from lofi.encoders.r2plus1d import R2plus1d
 from lofi.encoders.videomae import Size, Videomae
 from lofi.encoders.weights.describe import candidates, describe
 from lofi.encoders.weights.families.mmaction2 import translate_swin
 from lofi.encoders.weights.families.videomae import OLD_HEAD, PRETRAINING, SINE_TABLE, TOKEN_NORM
+from lofi.encoders.weights.libraries import library_weights
 from lofi.encoders.weights.loading import fit_weights, load_encoder_weights
 from lofi.encoders.weights.sources import Source
 
@@ -72,6 +76,26 @@ def test_a_public_file_is_told_by_its_keys_and_fits_its_encoder(name):
     text = describe(source, found, weights="public.pth")
     assert f"family    {family}: " in text
     assert f"encoder.name={encoder.split(' ')[0]}" in text
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_librarys_own_weights_fit_and_an_export_has_its_names(name):
+    config_class, build = ENCODERS[name]
+    encoder = build(config_class())
+    network = getattr(encoder, "torchvision_name", None) or getattr(encoder, "timm_name", None)
+    if network is None:
+        assert library_weights(encoder) is None
+        return
+    library = torchvision.models.get_model if hasattr(encoder, "torchvision_name") else timm.create_model
+    with torch.device("meta"):
+        state = library(network).state_dict()
+    fit = fit_weights(encoder, state)
+    assert fit.is_whole, fit.problems()
+    assert fit.loaded.keys() == encoder.state_dict().keys()
+    assert set(fit.dropped.values()) == {OLD_HEAD}
+    exported = library_weights(encoder)
+    assert exported.library.endswith(network)
+    assert exported.state.keys() | fit.dropped.keys() == state.keys()
 
 
 def small_videomae():

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from itertools import product
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lofi.encoders import ENCODERS
-from lofi.encoders.weights.loading import Fit, dropped_modules, family_of, fit_weights
+from lofi.encoders.weights.loading import Fit, dropped_modules, fit_weights
 from lofi.encoders.weights.sources import Source
 
 NOT_ARCHITECTURE = ("norm", "adapters")
@@ -72,10 +73,20 @@ def meet(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     if unknown:
         raise ValueError(f"encoder {name} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
     config = replace(config_class(), **options)
-    with torch.device("meta"):
-        encoder = build(config)
+    encoder = _build(build, config)
     fit = fit_weights(encoder, state, allow=getattr(config, "allow_unmatched", ()))
     return Candidate(name=name, options=dict(options), num_tensors=len(encoder.state_dict()), fit=fit)
+
+
+@cache
+def _build(build: Any, config: Any) -> nn.Module:
+    """The encoder, without memory where that is possible."""
+    try:
+        with torch.device("meta"):
+            encoder: nn.Module = build(config)
+    except (ValueError, RuntimeError):  # some networks look at their tensors while they are built
+        encoder = build(config)
+    return encoder
 
 
 def candidates(state: Mapping[str, Tensor], *, network: str | None = None) -> list[Candidate]:
@@ -98,7 +109,7 @@ def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: 
         weights: as the recipe would name them.
         most: how many names of a kind are listed.
     """
-    family = family_of(list(source.state))
+    family = found[0].fit.family
     values = sum(tensor.numel() for tensor in source.state.values())
     types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in source.state.values()})
     lines = [

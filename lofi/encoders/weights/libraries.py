@@ -30,8 +30,11 @@ def library_weights(encoder: nn.Module) -> LibraryWeights | None:
     ):
         name = getattr(encoder, attribute, None)
         if name is not None:
-            with torch.device("meta"):
-                plain: Any = build(name)
+            try:
+                with torch.device("meta"):
+                    plain: Any = build(name)
+            except RuntimeError:  # some networks look at their tensors while they are built
+                plain = build(name)
             try:
                 return LibraryWeights(library=f"{library} {name}", state=library_state(encoder, plain))
             except ValueError:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from lofi.encoders.weights.families import FAMILIES
 from lofi.encoders.weights.families.family import OLD_HEAD, Family
+from lofi.encoders.weights.families.library import LIBRARY
+from lofi.encoders.weights.families.ours import PLAIN
 from lofi.encoders.weights.own_names import is_added, own_name
 from lofi.encoders.weights.sources import read_source
 
@@ -134,7 +136,7 @@ def family_of(keys: Sequence[str]) -> Family:
 def fit_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, allow: Sequence[str] = ()) -> Fit:
     """Translate a state dict, and hold it against an encoder; nothing is set, and the encoder may be on `meta`."""
     wanted = encoder.state_dict()
-    family = family_of(list(state))
+    family = _library_or_own(encoder, wanted, state, family=family_of(list(state)))
     translated = family.translate(state)
     names = {name if family.is_own else own_name(encoder, name): name for name in translated.tensors}
     dropped = dict(translated.dropped)
@@ -168,6 +170,17 @@ def fit_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, allow: Seque
         misshapen=misshapen,
     )
     return _allowing(fit, allow)
+
+
+def _library_or_own(
+    encoder: nn.Module, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], *, family: Family
+) -> Family:
+    """Names that no other family has are a library's, or the encoder's own: whichever more of its tensors have."""
+    if family not in (LIBRARY, PLAIN):
+        return family
+    num_own = sum(key in wanted for key in state)
+    num_library = sum(own_name(encoder, key) in wanted for key in state)
+    return family if num_own == num_library else PLAIN if num_own > num_library else LIBRARY
 
 
 def dropped_modules(dropped: Mapping[str, str]) -> list[str]:

@@ -19,6 +19,7 @@ OWN_NAMES: dict[str, Renames] = {
         (_RESNET_BLOCK + r"(?!block\.)", r"\1.block."),
     ),
     "Tsm": ((r"^(conv1|bn1)\.", r"stem.\1."), (r"^stages\.", "trunk.")),
+    "ImageEncoder": ((r"^", "network."),),
 }
 """Encoder class -> from the library's names to the encoder's; one that is not here has the library's names."""
 
