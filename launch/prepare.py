@@ -6,6 +6,7 @@
     python launch/prepare.py csv --source mine.csv --videos my_videos --output data/mine/annotations.json
     python launch/prepare.py check --annotations data/mine/annotations.json --videos my_videos --output data/mine/check.json
     python launch/prepare.py split --annotations data/mine/annotations.json --validation-share 0.2 --output data/mine/split.json
+    python launch/prepare.py videos --source my_videos --output data/mine/unlabelled.json
     python launch/prepare.py synthetic --output data/synthetic
     python launch/prepare.py synthetic --output data/synthetic_p08 --scene-correlation 0.8 --seed 1
     python launch/prepare.py synthetic --output data/synthetic_moving --drift
@@ -23,6 +24,8 @@ training will not take as it was published; evaluation takes it all.
 Run again with the same --output, it opens only what has changed.
 
 `split` shares the videos out between training and validation: each class in its share, videos of one group together.
+
+`videos` lists a folder of videos without any label, for pretexts that need none (objective: pal).
 
 `synthetic` writes the benchmark of `lofi/data/synthetic.py`: OUTPUT/{trimmed,untrimmed}/{annotations.json,videos/}. Run
 again, it does nothing; interrupted, it continues.
@@ -61,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_converters(subcommands)
     _add_check(subcommands)
     _add_split(subcommands)
+    _add_videos(subcommands)
     _add_synthetic(subcommands)
     _add_features(subcommands)
     return parser
@@ -236,6 +240,29 @@ def _run_split(options: argparse.Namespace) -> None:
         group=options.group,
     )
     say_split(split, options.output)
+
+
+def _add_videos(subcommands: Subcommands) -> None:
+    parser = _subparser(subcommands, "videos", run=_run_videos, help="list a folder of videos without labels")
+    add = parser.add_argument
+    add("--source", required=True, type=Path, metavar="DIR", help="folder of videos; folders below it too")
+    add("--output", required=True, type=Path, metavar="FILE", help="annotations.json to write")
+    add("--validation-share", type=float, default=0.0, metavar="P", help="part for validation (default 0)")
+    add("--seed", type=int, default=0, metavar="N", help="of the draw of that part (default 0)")
+    add("--workers", type=int, default=4, metavar="N", help="processes that open videos (default 4)")
+
+
+def _run_videos(options: argparse.Namespace) -> int:
+    from lofi.stages.list_videos import list_videos
+
+    failures = list_videos(
+        options.source,
+        output=options.output,
+        validation_share=options.validation_share,
+        seed=options.seed,
+        workers=options.workers,
+    )
+    return 1 if failures else 0
 
 
 def _add_synthetic(subcommands: Subcommands) -> None:

@@ -19,6 +19,7 @@ LAYERS = {
     "encoders": 1,
     "heads": 1,
     "evaluation": 1,
+    "probes": 2,
     "objectives": 2,
     "gradients": 2,
     "detector": 2,

@@ -104,6 +104,9 @@ def check_recipe(recipe: Recipe) -> None:
         _refuse_set(recipe.grid, "grid", tuple(recipe.grid.__dataclass_fields__), f"with objective: {name}")
     without_effect = tuple(key for key in OBJECTIVE_DATA_OPTIONS if key not in kind.data_options)
     _refuse_set(recipe.data, "data", without_effect, f"with objective: {name}")
+    if kind.measured_on is not None and recipe.objective.config.validate_every_epochs is None:
+        where = f"with objective: {name} and objective.validate_every_epochs: null"
+        _refuse_set(recipe.data, "data", ("validation_subset",), where)
     _check_labels(recipe)
     _check_gradient(recipe)
     check_deepspeed_block(recipe.deepspeed)
