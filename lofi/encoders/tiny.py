@@ -31,7 +31,7 @@ class TinyConfig:
     dropout: float = 0.0
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
-    """Initial weights: a file of this program or a run directory (`weights.py`); none is random."""
+    """Initial weights: a file of this program or a run directory; none is random."""
     allow_unmatched: tuple[str, ...] = ()
     """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
     frozen_stages: int = 0

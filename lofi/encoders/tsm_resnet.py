@@ -41,7 +41,7 @@ class TsmResnetConfig:
     dropout: float = 0.0
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
-    """Initial weights: a file, a run directory, or torchvision:NAME (`weights.py`); none is random."""
+    """Initial weights: a file, a run directory, or a name such as torchvision:DEFAULT (`weights/sources.py`); none is random."""
     allow_unmatched: tuple[str, ...] = ()
     """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
     norm: NormMode = "frozen"

@@ -68,6 +68,8 @@ SOURCES = {
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_public_file_is_told_by_its_keys_and_fits_its_encoder(name):
     shapes, family, encoder = SOURCES[name]
+    if encoder.split(" ")[0] not in ENCODERS:
+        pytest.skip(f"there is no encoder {encoder}")
     source = Source(where="public.pth", state=keys.unfilled(shapes))
     found = candidates(source.state)
     best = found[0]
