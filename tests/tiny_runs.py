@@ -80,7 +80,7 @@ def tiny_overrides(name: str, benchmark: Benchmark, output: Path, **changes: obj
             del values["data.frame_cache"]
         values |= {"fidelity.frames": FRAMES, "fidelity.height": SIDE, "fidelity.width": SIDE}
         values["encoder.channels"] = list(CHANNELS)
-    if "fidelity" in plain and plain["fidelity"]["num_snippets"] > 1:
+    if "fidelity" in plain and plain["fidelity"]["num_snippets"] > 1 and objective != "bsp":
         values["fidelity.num_snippets"] = NUM_SNIPPETS
     if plain.get("fidelity", {}).get("cycle") == "short":
         values["fidelity.cycle_every"] = 2
@@ -98,8 +98,12 @@ def tiny_overrides(name: str, benchmark: Benchmark, output: Path, **changes: obj
         values["train.checkpoint_every_epochs"] = 1
     if part == "trimmed":
         values |= {"data.clips_per_segment": 1, "train.batch_size": 5}
+    if objective in ("tsp", "bsp", "pal"):
+        values["objective.validate_every_epochs"] = 1
     if objective == "tsp":
         values["objective.global_features"] = None
+    if objective == "pal":
+        values |= {"train.batch_size": 3, "objective.queue": 20}
     values |= {key.replace("__", "."): value for key, value in changes.items()}
     return [f"{key}={_written(value)}" for key, value in values.items()]
 

@@ -7,6 +7,7 @@ the same for all frames of a synthetic video, whichever window they come from: a
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,8 @@ def _blended(first: Tensor, second: Tensor, blend: Tensor) -> Tensor:
 
 def views_of(views: Views, indices: Tensor) -> Views:
     """The views of some windows (or one window several times). Args: indices (N,) int64."""
-    drawn = {each.name: getattr(views, each.name) for each in fields(views)}
-    return replace(
-        views, **{name: value[indices] for name, value in drawn.items() if isinstance(value, Tensor)}
-    )
+    values = {each.name: getattr(views, each.name) for each in fields(views)}
+    drawn: dict[str, Any] = {
+        name: value[indices] for name, value in values.items() if isinstance(value, Tensor)
+    }
+    return replace(views, **drawn)

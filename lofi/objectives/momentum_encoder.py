@@ -16,7 +16,9 @@ class MomentumCopy(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module = _without_parameters(copy.deepcopy(module)).eval()
+        # The clones are made here, since fake tensors (planning) cannot be copied deeply.
+        clones = {id(tensor): tensor.detach().clone() for tensor in (*module.parameters(), *module.buffers())}
+        self.module = _without_parameters(copy.deepcopy(module, memo=clones)).eval()
 
     def train(self, mode: bool = True) -> "MomentumCopy":
         return super().train(False)
@@ -45,7 +47,6 @@ def _without_parameters(module: nn.Module) -> nn.Module:
         for name, value in [*part._parameters.items(), *part._buffers.items()]:
             if value is None:
                 continue
-            tensor = value.detach().clone()
             delattr(part, name)
-            part.register_buffer(name, tensor, persistent=False)
+            part.register_buffer(name, value, persistent=False)
     return module

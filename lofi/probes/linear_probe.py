@@ -77,8 +77,8 @@ def _fit(features: Tensor, labels: Tensor, *, num_classes: int) -> tuple[Tensor,
     def loss() -> Tensor:
         optimizer.zero_grad()
         total = F.cross_entropy(features @ weight.T + bias, labels) + PENALTY / 2 * weight.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     return weight.detach(), bias.detach()

@@ -1,0 +1,208 @@
+"""TSP, BSP and PAL as runs: validated while they train, handed on as encoders, resumed bit for bit, refused before training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import CHANNELS, read_steps, recipe_file, tiny_overrides
+
+from lofi.config.load import load_recipe
+from lofi.data.synthetic import SyntheticConfig, write_benchmark
+from lofi.encoders.build import build_encoder
+from lofi.encoders.tiny import TinyConfig
+from lofi.engine.checkpoint import list_checkpoints, newest_weights
+from lofi.stages.plan import PlanOptions, predict_peak
+from lofi.stages.train import run_training
+
+PARTS = {
+    "tsp_tiny": {"action", "region", "action_accuracy", "region_accuracy"},
+    "bsp_tiny": {"boundary", "accuracy"},
+    "pal_tiny": {"contrast", "agreement"},
+}
+"""What each logs of a step."""
+EXPORTED = {
+    "tsp_tiny": {"encoder", "action_head", "region_head"},
+    "bsp_tiny": {"encoder", "type_head"},
+    "pal_tiny": {"encoder", "projection"},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_pretext_trains_is_validated_and_hands_on_its_encoder(name, trained):
+    run = trained(name)
+    for step in read_steps(run):
+        assert {"loss", *PARTS[name]} <= set(step)
+        assert step["gradient_norm"] > 0
+    lines = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert all(0 <= line["score"] <= 1 for line in lines)
+    weights = load_file(newest_weights(run / "checkpoints"))
+    assert {key.partition(".")[0] for key in weights} == EXPORTED[name]
+    encoder, report = build_encoder("tiny", TinyConfig(channels=CHANNELS, weights=str(run)))
+    assert report is not None
+    best = json.loads((run / "checkpoints" / "best.json").read_text())
+    handed_on = run / "checkpoints" / best["checkpoint"] / "weights.safetensors"
+    expected = load_file(handed_on) if name == "tsp_tiny" else weights
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, expected[f"encoder.{key}"])
+
+
+def test_classification_is_validated_by_mean_class_accuracy(trained):
+    run = trained("tac_tiny", objective__validate_every_epochs=2, objective__class_balance="equal")
+    lines = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["measure"]) for line in lines] == [
+        (0, "mean_class_accuracy"),
+        (2, "mean_class_accuracy"),
+    ]
+    assert set(lines[0]["details"]) == {"top1", "top5"}
+
+
+def test_segments_of_untrimmed_videos_serve_classification_too(benchmark, trained):
+    run = trained("tac_tiny", data__annotations=benchmark.annotations, data__videos=benchmark.videos)
+    assert read_steps(run)
+
+
+def test_tsp_reads_the_global_features_of_an_extraction(trained, extracted):
+    run = trained("tsp_tiny", objective__global_features=extracted)
+    width = CHANNELS[-1]
+    weights = load_file(newest_weights(run / "checkpoints"))
+    assert weights["region_head.weight"].shape == (2, 2 * width)
+
+
+def test_a_resumed_pal_run_has_the_queue_and_momentum_encoder_bit_for_bit(benchmark, tmp_path):
+    changes = {"train__epochs": 3, "train__keep_checkpoints": 3, "data__flip": True}
+    overrides = tiny_overrides("pal_tiny", benchmark, tmp_path / "run", **changes)
+    recipe = load_recipe(recipe_file("pal_tiny"), overrides)
+    run = run_training(recipe)
+    first, *later = list_checkpoints(run.checkpoints)
+    assert len(later) == 2
+    before = _state(later[-1])
+    assert any(name.startswith("buffers.queue") for name in before)
+    assert any(name.startswith("buffers.key_encoder") for name in before)
+    for checkpoint in later:
+        shutil.rmtree(checkpoint)
+    run.summary.unlink()
+    run_training(recipe, resume=True)
+    after = _state(list_checkpoints(run.checkpoints)[-1])
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(before["buffers.queue.keys"], _state(first)["buffers.queue.keys"])
+
+
+def _state(checkpoint):
+    rank = torch.load(checkpoint / "rank_0.pt", weights_only=True)
+    buffers = {f"buffers.{name}": value for name, value in rank["buffers"].items()}
+    return {**load_file(checkpoint / "weights.safetensors"), **buffers}
+
+
+@pytest.mark.parametrize(
+    ("name", "gradient"), [*((name, "joint") for name in PARTS), ("pal_tiny", "chunked")]
+)
+def test_a_pretext_can_be_planned(name, gradient, benchmark, tmp_path):
+    changes = {"gradient__name": gradient} | ({"gradient__chunk_size": 2} if gradient == "chunked" else {})
+    overrides = tiny_overrides(name, benchmark, tmp_path / "run", **changes)
+    recipe = load_recipe(recipe_file(name), overrides)
+    prediction = predict_peak(recipe, options=PlanOptions(device="cuda"))
+    assert prediction.peak_bytes > 0
+
+
+def load_with(name, benchmark, output, database, **changes):
+    file = output / "annotations.json"
+    file.write_text(json.dumps({"database": database}))
+    overrides = tiny_overrides(name, benchmark, output / "run", **{"data__annotations": file, **changes})
+    return load_recipe(recipe_file(name), overrides)
+
+
+def database_of(benchmark, part):
+    return json.loads((benchmark.data / part / "annotations.json").read_text())["database"]
+
+
+def refused(recipe):
+    """The message, where nothing has been made of the run yet."""
+    with pytest.raises(ValueError, match=".") as caught:
+        run_training(recipe)
+    assert not Path(recipe.output).exists()
+    return str(caught.value)
+
+
+def test_annotations_without_background_are_refused_before_training(benchmark, tmp_path):
+    database = database_of(benchmark, "untrimmed")
+    for entry in database.values():
+        entry["annotations"] = [{"segment": [0, entry["duration"]], "label": "shake"}]
+    assert "no background" in refused(load_with("tsp_tiny", benchmark, tmp_path, database))
+
+
+def test_global_features_of_other_videos_are_refused_before_training(benchmark, tmp_path, extracted):
+    database = database_of(benchmark, "untrimmed")
+    database["another"] = next(iter(database.values()))
+    recipe = load_with("tsp_tiny", benchmark, tmp_path, database, objective__global_features=extracted)
+    assert "objective.global_features: 1 of 7 videos have no features" in refused(recipe)
+
+
+def test_two_videos_are_refused_before_training(benchmark, tmp_path):
+    database = dict(list(database_of(benchmark, "untrimmed").items())[:2])
+    recipe = load_with("pal_tiny", benchmark, tmp_path, database, objective__validate_every_epochs=None)
+    assert "2 of 2 videos hold 2 s" in refused(recipe)
+
+
+def test_one_class_is_refused_before_training(benchmark, tmp_path):
+    database = database_of(benchmark, "trimmed")
+    for entry in database.values():
+        entry["annotations"][0]["label"] = "shake"
+    assert "of the one class shake" in refused(load_with("bsp_tiny", benchmark, tmp_path, database))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("pal_tiny", {"grid__frame_rate": None}, "grid.frame_rate is null"),
+        ("pal_tiny", {"train__batch_size": 2}, "train.batch_size is 2"),
+        ("pal_tiny", {"objective__min_region": 0.05}, "less than one"),
+        ("pal_tiny", {"data__frame_cache": "cache"}, "data.frame_cache has no use"),
+        ("pal_tiny", {"deepspeed__zero_optimization__stage": 3}, "stage: 3 is refused"),
+        ("pal_tiny", {"fidelity__reduction": "time"}, "only none and space"),
+        ("bsp_tiny", {"fidelity__num_snippets": 6}, "it must be 4"),
+        ("bsp_tiny", {"fidelity__frames": 2}, "needs 4 frames"),
+        ("tsp_tiny", {"grid__frame_rate": 2}, "would reach into the actions"),
+    ],
+)
+def test_recipes_that_cannot_be_meant_are_refused(name, changes, message, benchmark, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        load_recipe(recipe_file(name), tiny_overrides(name, benchmark, tmp_path, **changes))
+
+
+def test_a_share_of_the_labels_trains_on_fewer_videos(trained):
+    whole, share = (
+        read_steps(trained("tsp_tiny", **changes)) for changes in ({}, {"data__labelled_share": 0.5})
+    )
+    assert 0 < len(share) < len(whole)
+
+
+@pytest.fixture(scope="module")
+def small_benchmark(tmp_path_factory):
+    """16 and 12 untrimmed videos of 8 s at 8 frames a second, two classes."""
+    folder = tmp_path_factory.mktemp("pretexts")
+    config = SyntheticConfig(
+        videos=16, trimmed_videos=4, classes=2, size=20, fps=8.0, duration_sec=8.0, clip_sec=1.0
+    )
+    write_benchmark(config, folder)
+    return folder / "untrimmed"
+
+
+def last_validation(name, small_benchmark, output, **changes):
+    options = {
+        "data.annotations": small_benchmark / "annotations.json",
+        "data.videos": small_benchmark / "videos",
+        "output": output / "run",
+        "fidelity.height": 20,
+        "fidelity.width": 20,
+        "encoder.channels": "[8,12,16]",
+        "optimizer.lr": 4.0e-3,
+        **{key.replace("__", "."): value for key, value in changes.items()},
+    }
+    overrides = [f"{key}={'null' if value is None else value}" for key, value in options.items()]
+    run = run_training(load_recipe(recipe_file(name), overrides))
+    return [json.loads(line) for line in run.validation.read_text().splitlines()]
