@@ -16,6 +16,7 @@ from lofi.data.feature_store import (
     read_feature,
 )
 from lofi.data.grid import GridConfig, snippet_centres_sec
+from lofi.data.packed_windows import PackedWindows
 from lofi.data.samples import SampleKey, WindowSample, failed_sample, window_mask
 from lofi.segments import Window, window_targets
 
@@ -61,7 +62,7 @@ class FeatureWindows(Dataset[WindowSample]):
         durations_sec = {window.video: window.video_duration_sec for window in windows}
         there = [video for video in videos if video not in self._failures]
         check_features(directory, there, durations_sec=durations_sec)
-        self.windows = list(windows)
+        self.windows = PackedWindows(windows)
         self._directory = directory
 
     def __len__(self) -> int:
