@@ -52,6 +52,21 @@ SOURCES = {
         "videomae size=large",
     ),
     "mmaction2's videomae": (keys.mmaction2_videomae(**BASE), "mmaction2 videomae", "videomae"),
+    "mmaction2's Swin": (
+        keys.mmaction2_swin(width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)),
+        "mmaction2 swin",
+        "swin3d",
+    ),
+    "Video-Swin-Transformer's Swin": (
+        keys.mmaction2_swin(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), last_norm="norm"),
+        "mmaction2 swin",
+        "swin3d size=base",
+    ),
+    "mmaction2's R(2+1)D": (
+        keys.mmaction2_r2plus1d(),
+        "mmaction2 r2plus1d",
+        "r2plus1d depth=34 layout=mmaction2",
+    ),
     "TSP's 34 layers": (
         keys.tsp_r2plus1d(blocks=(3, 4, 6, 3), own_middle=True, heads=TSP_HEADS),
         "tsp",
