@@ -4,6 +4,7 @@
     python launch/profile_memory.py configs/thumos14/*.yaml --steps 20 --warm-up 5 --output runs/profile_thumos14
     python launch/profile_memory.py RECIPE train.batch_size=1 gradient.name=chunked --snapshot
     python launch/profile_memory.py RECIPE... --predict
+    python launch/profile_memory.py RECIPE... --limit 11GiB
 
 Each recipe trains for a few steps in a process of its own, on one device, from untrained weights. A recipe for which
 memory is short becomes a row that says so. Started again with the same recipes, it measures only what is missing.
@@ -38,6 +39,9 @@ def main() -> int:
     prediction.add_argument(
         "--predicted", metavar="FILE", help="the same from the file of launch/plan_memory.py --json FILE"
     )
+    parser.add_argument(
+        "--limit", metavar="BYTES", help="such as 11GiB: refuse memory as a smaller GPU would (CUDA alone)"
+    )
     parser.add_argument("--restart", action="store_true", help="measure again what was measured before")
     assumed = parser.add_argument_group(
         "with --synthetic-input, where no annotations or features are there to ask"
@@ -55,6 +59,7 @@ def main() -> int:
 
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
+    from lofi.memory.budget import parse_bytes
     from lofi.report.memory_page import read_memory_rows
     from lofi.stages.named_recipes import load_recipes
     from lofi.stages.plan import options_of_this_device, run_plan
@@ -72,6 +77,7 @@ def main() -> int:
             steps=arguments.steps,
             warm_up=arguments.warm_up,
             synthetic_input=arguments.synthetic_input,
+            limit_bytes=None if arguments.limit is None else parse_bytes(arguments.limit, name="--limit"),
             snapshot=str(output / "snapshots") if arguments.snapshot else None,
             assumed=assumed,
         )

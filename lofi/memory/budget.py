@@ -28,12 +28,12 @@ class MemoryConfig:
         parse_bytes(self.budget)
 
 
-def parse_bytes(text: str) -> int:
-    """ "11GiB", "7.5 GB" or "900MiB" -> bytes. Raises ValueError, naming the units."""
+def parse_bytes(text: str, *, name: str = "memory.budget") -> int:
+    """ "11GiB", "7.5 GB" or "900MiB" -> bytes. Raises ValueError, naming the option and the units."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", str(text))
     units = {name.lower(): size for name, size in UNITS.items()}
     if found is None or found[2].lower() not in units or float(found[1]) <= 0:
         raise ValueError(
-            f"memory.budget is {text!r}; write a number and a unit, such as 11GiB ({', '.join(UNITS)})."
+            f"{name} is {text!r}; write a number and a unit, such as 11GiB ({', '.join(UNITS)})."
         )
     return int(float(found[1]) * units[found[2].lower()])

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+TERMS_FILE = Path(__file__).with_name("gpu_terms.json")
+"""As `GpuTerms`, but cublas_workspace_bytes by the least compute capability that has it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GpuTerms:
@@ -19,7 +22,7 @@ class GpuTerms:
     block_bytes: int
     """The allocator rounds every tensor up to a multiple of this."""
     cublas_workspace_bytes: int
-    """Held from the first matrix product on."""
+    """Held from the first matrix product on; PyTorch chooses it by the compute capability."""
     cudnn_workspace_bytes: int
     """Of the convolution that runs at the peak."""
     fragmentation_share: float
@@ -32,6 +35,8 @@ class GpuTerms:
 class GpuBytes:
     """Predicted bytes on one GPU."""
 
+    rounded: int
+    """The peak of live tensors, each rounded to the allocator's blocks."""
     allocated: int
     """To be compared with `torch.cuda.max_memory_allocated`."""
     reserved: int
@@ -41,13 +46,23 @@ class GpuBytes:
 
 
 @cache
-def read_gpu_terms() -> GpuTerms:
-    """The terms of this version of the package."""
-    return GpuTerms(**json.loads(Path(__file__).with_name("gpu_terms.json").read_text()))
+def read_gpu_terms(capability: tuple[int, int] = (0, 0)) -> GpuTerms:
+    """The terms of this version of the package, for a compute capability; where it is not known, for the oldest."""
+    plain = json.loads(TERMS_FILE.read_text())
+    by_capability = {
+        tuple(map(int, key.split("."))): value for key, value in plain["cublas_workspace_bytes"].items()
+    }
+    known = max(key for key in by_capability if key <= capability)
+    return GpuTerms(**{**plain, "cublas_workspace_bytes": by_capability[known]})
 
 
 def gpu_bytes(rounded_peak_bytes: int, terms: GpuTerms) -> GpuBytes:
     """The peak of live tensors, rounded to the allocator's blocks -> bytes on the GPU."""
     allocated = rounded_peak_bytes + terms.cublas_workspace_bytes + terms.cudnn_workspace_bytes
     reserved = round(allocated * (1 + terms.fragmentation_share))
-    return GpuBytes(allocated=allocated, reserved=reserved, device=reserved + terms.cuda_context_bytes)
+    return GpuBytes(
+        rounded=rounded_peak_bytes,
+        allocated=allocated,
+        reserved=reserved,
+        device=reserved + terms.cuda_context_bytes,
+    )

@@ -153,6 +153,7 @@ def prediction_row(prediction: Prediction, *, versions: dict[str, str]) -> dict[
         "peak_module": worst.module,
         "phase_peak_bytes": worst.phase_peak_bytes,
         "modules": [asdict(module) for module in worst.modules],
+        "rounded_bytes": None if worst.gpu is None else worst.gpu.rounded,
         "allocated_bytes": None if worst.gpu is None else worst.gpu.allocated,
         "reserved_bytes": None if worst.gpu is None else worst.gpu.reserved,
         "needed_bytes": prediction.needed_bytes,

@@ -146,6 +146,8 @@ def _line(recipe: str, kinds: Mapping[str, Row], *, methods: Mapping[str, str]) 
         failure = str(row.get("error") or "not measured")
         if is_short:
             failure = f"needs more than {bytes_text(row['needs_more_than_bytes'])}"
+            if row.get("held_bytes"):
+                failure += f" (held {bytes_text(row['held_bytes'])})"
     return MemoryLine(
         recipe=recipe,
         method=method,

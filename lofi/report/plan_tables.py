@@ -12,15 +12,15 @@ from lofi.progress import console
 from lofi.report.units import bytes_text
 
 KINDS = ("parameters", "gradients", "optimizer", "activations", "inputs", "workspace")
-PIPED_COLUMNS = 140
+PIPED_COLUMNS = 110
 """Width where the output is no terminal."""
 
 
 def print_plan(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print one line per recipe, and what stands behind each below."""
     out = console if console.is_terminal else Console(file=console.file, width=PIPED_COLUMNS)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("method (recipe)", overflow="fold", max_width=36)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("method (recipe)", overflow="fold", min_width=16, max_width=36)
     is_gpu = any(row["device"] == "cuda" for row in rows)
     for name in ("peak", *KINDS, *(("must fit",) if is_gpu else ())):
         table.add_column(name, justify="right")
@@ -33,9 +33,9 @@ def print_plan(rows: Sequence[Mapping[str, Any]]) -> None:
     out.print(table, soft_wrap=False)
     for row in rows:
         for line in plan_lines(row):
-            out.print(Text(line), soft_wrap=True)
+            out.print(Text(line), soft_wrap=False)
     for line in plan_notes(rows):
-        out.print(Text(line, style="dim"), soft_wrap=True)
+        out.print(Text(line, style="dim"), soft_wrap=False)
 
 
 def print_budget(rows: Sequence[Mapping[str, Any]], *, recipe: str, budget: str) -> None:

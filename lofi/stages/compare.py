@@ -18,7 +18,7 @@ from lofi.engine import deepspeed_engine
 from lofi.engine.loop import NonFiniteError
 from lofi.engine.run_directory import RunDirectory, environment
 from lofi.files import write_json
-from lofi.memory.limits import device_bytes, is_out_of_memory
+from lofi.memory.limits import available_bytes, is_out_of_memory
 from lofi.progress import is_main_rank, say
 from lofi.report.page import write_report
 from lofi.report.tables import print_table
@@ -133,7 +133,7 @@ def _run_stage(stage: Stage, *, world_size: int) -> str | None:
         if world_size > 1:
             raise
         if is_out_of_memory(error):
-            return f"needs more than {bytes_text(device_bytes())} of memory"
+            return f"needs more than {bytes_text(available_bytes())} of memory"
         if isinstance(error, RuntimeError) and not isinstance(error, DecodeError | NonFiniteError):
             raise
         return str(error)

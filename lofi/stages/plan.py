@@ -52,6 +52,8 @@ class PlanOptions:
     """Where the run will train."""
     has_bf16: bool = True
     """Whether that GPU computes in bf16 (Ampere and later), which decides what `train.precision: auto` is."""
+    capability: tuple[int, int] = (0, 0)
+    """Compute capability of that GPU, where it is known: it decides the size of a library's workspace."""
     world_size: int = 1
     """Ranks that share the recipe's batch."""
     assumed: Assumed = field(default_factory=Assumed)
@@ -70,6 +72,7 @@ def options_of_this_device(*, world_size: int = 1, assumed: Assumed | None = Non
     return PlanOptions(
         device=device,
         has_bf16=device_has_bf16(torch.device(device)),
+        capability=torch.cuda.get_device_capability() if device == "cuda" else (0, 0),
         world_size=world_size,
         assumed=assumed or Assumed(),
     )
@@ -100,7 +103,7 @@ def predict_peak(
     precision = resolve_precision(
         recipe.train.precision, device_type=options.device, has_bf16=options.has_bf16, zero_stage=zero.stage
     )
-    terms = read_gpu_terms() if options.device == "cuda" else None
+    terms = read_gpu_terms(options.capability) if options.device == "cuda" else None
     with torch.random.fork_rng(devices=[]), fake_tensors():
         module = build_objective(
             recipe, classes=shape.classes, feature_width=shape.feature_width, with_weights=False

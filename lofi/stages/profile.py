@@ -25,7 +25,7 @@ from lofi.data.decode import DecodeError
 from lofi.engine import deepspeed_engine
 from lofi.engine.run_directory import RunDirectory, environment
 from lofi.files import write_json
-from lofi.memory.limits import device_bytes, is_out_of_memory
+from lofi.memory.limits import available_bytes, check_can_limit, is_out_of_memory
 from lofi.progress import Advance, say, track
 from lofi.report.memory_page import write_memory_report
 from lofi.report.memory_tables import print_memory_table
@@ -59,6 +59,8 @@ def run_profile(
     Returns:
         0, or 1 where a recipe could not be measured for another reason than its memory.
     """
+    if options.limit_bytes is not None:
+        check_can_limit()
     device = environment()["device"]
     rows = []
     total = sum(num_steps(each.recipe, options) for each in recipes)
@@ -126,7 +128,7 @@ def measure_or_explain(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return {**_stub(each), "needs_more_than_bytes": device_bytes()}
+        return {**_stub(each), **_shortage(options)}
 
 
 def _child(connection: Connection, each: NamedRecipe, options: ProfileOptions) -> None:
@@ -152,8 +154,16 @@ def _prefer_as_victim() -> None:
 def _ending(exitcode: int | None) -> dict[str, Any]:
     """Why a process ended without a row. Killed outright is what the kernel does where memory runs out."""
     if exitcode == -signal.SIGKILL:
-        return {"needs_more_than_bytes": device_bytes()}
+        return {"needs_more_than_bytes": available_bytes()}
     return {"error": f"its process ended with exit code {exitcode}; the lines above say why"}
+
+
+def _shortage(options: ProfileOptions) -> dict[str, Any]:
+    """What a row says where memory was short, while the failed step's tensors are still held."""
+    if options.limit_bytes is not None:
+        return {"needs_more_than_bytes": options.limit_bytes, "held_bytes": torch.cuda.max_memory_allocated()}
+    held = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {"needs_more_than_bytes": available_bytes(), "held_bytes": held}
 
 
 def _stub(each: NamedRecipe) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from lofi.config.recipe import Recipe
 from lofi.engine.run_directory import environment, package_versions
 from lofi.fidelity import Fidelity
@@ -24,6 +26,8 @@ class AllocatorPeaks:
     allocated_bytes: int
     reserved_bytes: int
     """The greatest so far, since blocks stay reserved."""
+    outside_bytes: int
+    """Taken on the device outside this allocator: the CUDA context, and whatever other processes hold."""
     phase_bytes: dict[str, int]
     """Phase -> peak of allocated bytes in it."""
 
@@ -66,6 +70,7 @@ def measured_row(
     """
     greatest = max(found, key=lambda each: each.peak_bytes)
     reserved = [each.allocator.reserved_bytes for each in found if each.allocator is not None]
+    outside = [each.allocator.outside_bytes for each in found if each.allocator is not None]
     steps = sum(each.clock.num_steps for each in found)
     seconds = sum(each.clock.seconds for each in found)
     windows = recipe.train.batch_size * steps
@@ -98,6 +103,8 @@ def measured_row(
         ),
         "counted_peak_bytes": greatest.timeline.peak_bytes,
         "reserved_bytes": max(reserved, default=None),
+        "outside_allocator_bytes": max(outside, default=None),
+        "capability": list(torch.cuda.get_device_capability()) if outside else None,
         "resident_bytes": resident_bytes(),
         "snippets_per_sec": snippets / seconds,
         "windows_per_sec": windows / seconds,

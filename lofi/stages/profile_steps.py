@@ -23,6 +23,8 @@ from lofi.engine.optimizers import build_optimizer
 from lofi.engine.precision import autocast_section, check_precision
 from lofi.engine.seeds import seed_model, seed_rank
 from lofi.fidelity import Fidelity, FidelitySchedule
+from lofi.memory.gpu_terms import read_gpu_terms
+from lofi.memory.limits import limit_device
 from lofi.memory.meter import count_engine
 from lofi.memory.timeline import replay
 from lofi.memory.timing import StepClock, transfer_seconds
@@ -30,6 +32,9 @@ from lofi.stages.build import Source, build_objective, open_source, training_sch
 from lofi.stages.evaluate import recipe_precision
 from lofi.stages.profile_rows import AllocatorPeaks, AtFidelity, measured_row
 from lofi.stages.synthetic_input import Assumed, InputShape, input_shape, synthetic_batches
+
+MADE_AHEAD_PER_WORKER = 2
+"""Batches that each of the loader's workers makes ahead (PyTorch's prefetch_factor)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,8 @@ class ProfileOptions:
     """Random batches in place of the recipe's data, which then need not exist."""
     snapshot: str | None = None
     """Folder for PyTorch's own memory snapshot and profiler trace; None for neither."""
+    limit_bytes: int | None = None
+    """Refuse memory as a card of so many bytes would; on CUDA alone."""
     assumed: Assumed = field(default_factory=Assumed)
     """With synthetic input, where annotations or features do not exist."""
 
@@ -71,6 +78,8 @@ def measure_recipe(
         torch.OutOfMemoryError, MemoryError, RuntimeError: as PyTorch raises where memory is short.
     """
     ranks = deepspeed_engine.start_ranks()
+    if options.limit_bytes is not None:
+        limit_device(options.limit_bytes, outside_bytes=read_gpu_terms().cuda_context_bytes)
     source = None if options.synthetic_input else open_source(replace(recipe, evaluation=None))
     shape = _shape_of(source) if source else input_shape(recipe, assumed=options.assumed)
     seed_model(recipe.seed)
@@ -115,6 +124,7 @@ def measure_recipe(
             device=ranks.device,
             advance=advance,
             average=average,
+            made_ahead=0 if source is None else MADE_AHEAD_PER_WORKER * recipe.data.workers,
         )
         measured.append(at_fidelity)
         copied.append(batch_tensors(batch))
@@ -172,8 +182,15 @@ def _measure_fidelity(
     device: torch.device,
     advance: Callable[[str], None],
     average: WeightAverage | None,
+    made_ahead: int,
 ) -> tuple[AtFidelity, WindowBatch]:
-    """All but the copies alone, and the batch of the last step."""
+    """All but the copies alone, and the batch of the last step.
+
+    What the loader's workers made ahead while the model was built is drawn and dropped before: it would be served at once,
+    and the wait for data would seem shorter than it is in a long run.
+    """
+    for _ in range(made_ahead):
+        next(batches)
     for _ in range(options.warm_up):
         _step(engine, next(batches), clock=StepClock(device=device), average=average)
         advance(f"{fidelity}, warming up")
@@ -239,7 +256,13 @@ def _allocator_peaks(
 
     torch.cuda.reset_peak_memory_stats(device)
     _step(engine, batch, clock=StepClock(device=device), average=average, after_phase=read)
-    return AllocatorPeaks(allocated_bytes=max(peaks.values()), reserved_bytes=reserved, phase_bytes=peaks)
+    free, total = torch.cuda.mem_get_info(device)
+    return AllocatorPeaks(
+        allocated_bytes=max(peaks.values()),
+        reserved_bytes=reserved,
+        outside_bytes=total - free - torch.cuda.memory_reserved(device),
+        phase_bytes=peaks,
+    )
 
 
 def _write_snapshot(

@@ -184,7 +184,7 @@ def test_short_memory_is_a_row_and_no_crash(error, benchmark, tmp_path, monkeypa
     monkeypatch.setattr(profile, "measure_recipe", fail)
     each = NamedRecipe(name="full", recipe=tiny_recipe("full_tiny_actionformer", benchmark, tmp_path))
     row = measure_or_explain(each, OPTIONS)
-    assert row["needs_more_than_bytes"] == device_bytes()
+    assert 0 < row["needs_more_than_bytes"] <= device_bytes()
     assert "error" not in row
 
 
@@ -202,7 +202,7 @@ def test_processes_of_their_own_measure_explain_and_end(benchmark, tmp_path):
     assert run_profile(recipes, options=replace(OPTIONS, steps=1), output=output) == 0
     rows = {row["recipe"]: row for row in json.loads((output / "memory.json").read_text())}
     assert rows["fits"]["peak_bytes"] > 0
-    assert rows["huge"]["needs_more_than_bytes"] == device_bytes()
+    assert 0 < rows["huge"]["needs_more_than_bytes"] <= device_bytes()
     assert "needs more than" in (output / "memory.html").read_text()
 
 
