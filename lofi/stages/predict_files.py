@@ -29,7 +29,7 @@ def find_videos(sources: Sequence[str], *, annotations: Annotations | None = Non
     matches. Files of the same name in several folders are told apart by their folders: a__clip, b__clip.
 
     Raises:
-        ValueError: nothing there, or two files of the same name in the annotations.
+        ValueError: nothing there, two files of one annotated video, or a name in the annotations that cannot name a file.
     """
     paths = sorted({path.absolute() for source in sources for path in _files_of(source)})
     by_file = {} if annotations is None else _annotated_by_file(annotations.videos.values())
@@ -47,6 +47,9 @@ def find_videos(sources: Sequence[str], *, annotations: Annotations | None = Non
         raise ValueError(
             f'several files are the video "{repeated}": {listed}; predict one of them at a time.'
         )
+    unusable = next((file for file in files if "/" in file.name or "\\" in file.name), None)
+    if unusable is not None:
+        raise ValueError(f'the video "{unusable.name}" cannot name a file; names must not hold a slash.')
     return sorted(files, key=lambda file: file.name)
 
 
