@@ -1,6 +1,7 @@
 """Every head in the trainer: on features, end to end at three fidelities, validated while it trains, and planned."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from tiny_runs import SYNTHETIC, TINY_HEADS, read_steps, recipe_file, tiny_overr
 
 from lofi.config.load import load_recipe
 from lofi.heads import HEADS
+from lofi.stages.build import build_objective
 from lofi.stages.plan import PlanOptions, predict_peak
 from lofi.stages.train import run_training
 
 NEW = [name for name in HEADS if name != "actionformer"]
+NOT_MEASURED = "# Memory and mAP: not measured."
 END_TO_END = "lofi_short_cyclic_tiny_actionformer"
 
 
@@ -21,6 +24,17 @@ def test_every_head_has_a_recipe_on_features():
         f"frozen_tiny_{name}" for name in HEADS
     }
     assert set(TINY_HEADS) == set(HEADS)
+
+
+def test_the_published_form_that_a_header_states_loads_and_builds():
+    file = SYNTHETIC.parent / "activitynet13" / "frozen_actionformer.yaml"
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    overrides = re.findall(r"[a-z_.]+=\S+", " ".join(header[header.index(NOT_MEASURED) + 1 :]))
+    recipe = load_recipe(file, overrides)
+    assert (recipe.grid.mode, recipe.train.ema_decay) == ("sliding", 0.999)
+    assert recipe.head.config.needs_video_scores
+    with torch.device("meta"):
+        build_objective(recipe, classes=("a", "b"), feature_width=512)
 
 
 def end_to_end(head, benchmark, folder, **changes):
