@@ -48,7 +48,7 @@ class SnippetEncoder(Protocol):
 
     @property
     def all_blocks(self) -> list[nn.Module]:
-        """What `run_block` runs, in order; together they hold every parameter. A layer's depth is its place here."""
+        """What `run_block` runs, in order. A layer's depth is its place here."""
         ...
 
     def __call__(

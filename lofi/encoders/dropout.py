@@ -6,6 +6,8 @@ layer, index of the element): SplitMix64's finalizer (Steele, Lea & Flood, OOPSL
 computes alike. Gradient paths that encode snippets in other groups, or again in the backward pass, then see one function.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -76,6 +78,21 @@ class SnippetDropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}, salt={self.salt}"
+
+
+def drop_paths_by_seed(block: nn.Module, name: str, *, p: float, salt: int) -> None:
+    """Put a `SnippetDropPath` in place of a library block's own module `name`. The block then takes the snippets' seeds, or
+    None, as its last argument, which a hook takes off again: its forward function stays the library's."""
+    setattr(block, name, SnippetDropPath(p, salt=salt))
+    block.register_forward_pre_hook(_take_seeds)
+
+
+def _take_seeds(block: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    *inputs, snippet_seeds = arguments
+    for module in block.modules():
+        if isinstance(module, SnippetDropPath):
+            module.begin(snippet_seeds)
+    return tuple(inputs)
 
 
 def drop_path_rates(last: float, *, num_blocks: int) -> list[float]:

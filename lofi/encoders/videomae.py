@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from lofi.encoders.dropout import SnippetDropout, SnippetDropPath, drop_path_rates
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
+from lofi.encoders.options import check_choice, check_encoder_options
 from lofi.encoders.temporal_adapter import TemporalAdapter
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
@@ -70,23 +71,16 @@ class VideomaeConfig:
     dropout: float = 0.0
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
-    """Initial weights: a file or a run directory (`weights.py`); none is random."""
+    """Initial weights: a file or a run directory; none is random."""
     allow_unmatched: tuple[str, ...] = ()
     """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
     frozen_stages: int = 0
     """First stages that do not learn: the embedding, then each block."""
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"encoder.size is {self.size!r}; it must be one of {', '.join(SIZES)}.")
-        if self.adapters not in ("none", "beside", "alone"):
-            raise ValueError(f"encoder.adapters is {self.adapters!r}; it must be none, beside or alone.")
-        for name in ("drop_path", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"encoder.{name} is {getattr(self, name)}; it must lie in [0, 1).")
-        most = SIZES[self.size].depth + 1
-        if not 0 <= self.frozen_stages <= most:
-            raise ValueError(f"encoder.frozen_stages is {self.frozen_stages}; it must lie in 0 to {most}.")
+        check_choice("size", self.size, SIZES)
+        check_choice("adapters", self.adapters, ("none", "beside", "alone"))
+        check_encoder_options(self, num_stages=SIZES[self.size].depth + 1)
         if self.frozen_stages and self.adapters == "alone":
             raise ValueError(
                 f"encoder.frozen_stages is {self.frozen_stages}, which has no effect with encoder.adapters: alone, where "

@@ -142,15 +142,20 @@ def _adamw_8bit() -> Any:
 
 
 def _encoder_depths(module: nn.Module) -> dict[int, int]:
-    """id of each of the encoder's parameters -> the place of its block, from 0 at the input."""
-    encoder = getattr(module, "encoder", None)
+    """id of each of the encoder's parameters -> the place of its block, from 0 at the input; what lies outside of the blocks
+    (position tables, class tokens, poolings) counts to the block before it."""
+    encoder: Any = getattr(module, "encoder", None)
     if encoder is None:
         return {}
-    return {
+    depths = {
         id(parameter): place
         for place, block in enumerate(encoder.all_blocks)
         for parameter in block.parameters()
     }
+    last = 0
+    for parameter in encoder.parameters():
+        last = depths.setdefault(id(parameter), last)
+    return depths
 
 
 def _check_rates(

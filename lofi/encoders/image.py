@@ -1,0 +1,161 @@
+"""Any image model of timm, frame by frame: for domains with good image encoders (CLIP, DINO, SigLIP, ...).
+
+A snippet's feature is the mean of its frames' features (what the model gives to its last linear layer), or the mean after a
+bottleneck with a convolution over the frames (`temporal_adapter`), which can see order and starts as the plain mean.
+
+timm's plain vision transformers take any size that their patches divide: their position tables are interpolated by timm
+(bicubic). They are checkpointed, frozen and given learning rates block by block; any other model is one block and one stage.
+
+frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> the image model -> (N,T,D) [-> temporal convolution] -> mean (N,D).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+from timm.layers import DropPath
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.freezing import NormMode
+from lofi.encoders.normalize_frames import NormalizeFrames
+from lofi.encoders.options import check_choice, check_encoder_options
+from lofi.encoders.temporal_adapter import TemporalAdapter
+from lofi.fidelity import Fidelity
+from lofi.protocols import RunBlock, call_block
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """The `image` encoder; D is the model's own width."""
+
+    network: str = "vit_small_patch16_224"
+    """timm's name, such as vit_base_patch16_clip_224.openai, vit_small_patch14_dinov2.lvd142m, convnextv2_tiny."""
+    temporal: Literal["mean", "convolution"] = "mean"
+    """How a snippet's frames become one vector."""
+    dropout: float = 0.0
+    """Share of a feature's elements set to zero in training, in [0, 1)."""
+    weights: str | None = None
+    """Initial weights: a file, a run directory, or a library's name; none is random."""
+    allow_unmatched: tuple[str, ...] = ()
+    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
+    norm: NormMode = "frozen"
+    """Batch norms, where the model has any: frozen, affine (statistics frozen, weights learn) or train."""
+    frozen_stages: int = 0
+    """First stages that do not learn: of a vision transformer its embedding, then each block; else 0, or 1 for the model."""
+
+    def __post_init__(self) -> None:
+        check_choice("temporal", self.temporal, ("mean", "convolution"))
+        check_encoder_options(self)
+
+
+def build_image(config: ImageConfig) -> "ImageEncoder":
+    """The bare encoder: weights and freezing are `build.build_encoder`'s. ValueError for a name that timm lacks."""
+    return ImageEncoder(
+        network=config.network, has_convolution=config.temporal == "convolution", dropout=config.dropout
+    )
+
+
+class ImageEncoder(nn.Module):
+    """A `protocols.SnippetEncoder`."""
+
+    def __init__(self, *, network: str, has_convolution: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.timm_name = network
+        model: Any = _open_network(network)
+        _refuse_draws(model, network)
+        about = model.pretrained_cfg
+        self.network = model
+        self.feature_width: int = model.head_hidden_size
+        self.has_temporal_convolution = has_convolution
+        self.is_vit = isinstance(model, VisionTransformer)
+        self.fixed_size = (
+            None if self.is_vit or not about.get("fixed_input_size") else about["input_size"][1:]
+        )
+        self.normalize = NormalizeFrames(mean=about["mean"], std=about["std"])
+        self.adapter = TemporalAdapter(self.feature_width) if has_convolution else None
+        self.dropout = SnippetDropout(dropout)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts."""
+        network: Any = self.network
+        return [network.patch_embed, *network.blocks] if self.is_vit else [network]
+
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order."""
+        network: Any = self.network
+        blocks = [*self.stages, network.norm] if self.is_vit else [network]
+        return blocks if self.adapter is None else [*blocks, self.adapter]
+
+    def forward(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
+        x_FCHW = self.normalize(frames, order="NTCHW").flatten(0, 1)
+        num_frames = frames.shape[2]
+        features_FD = self._vit(x_FCHW, run_block) if self.is_vit else run_block(self.network, x_FCHW)
+        features_NTD = features_FD.unflatten(0, (-1, num_frames))
+        if self.adapter is not None:
+            features_NTD = run_block(self.adapter, features_NTD, num_frames)
+        return self.dropout(features_NTD.mean(dim=1), snippet_seeds=snippet_seeds)
+
+    def _vit(self, x: Tensor, run_block: RunBlock) -> Tensor:
+        """timm's `forward`, block by block."""
+        network: Any = self.network
+        x = network.norm_pre(network._pos_embed(run_block(network.patch_embed, x)))
+        for block in network.blocks:
+            x = run_block(block, x)
+        features: Tensor = network.forward_head(run_block(network.norm, x), pre_logits=True)
+        return features
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Sides that a vision transformer's patches divide; the one size of a model that has one; else any."""
+        if self.fixed_size is not None and (fidelity.height, fidelity.width) != tuple(self.fixed_size):
+            height, width = self.fixed_size
+            raise ValueError(
+                f"fidelity {fidelity}: {self.timm_name} takes one size alone; nearest usable: height {height}, width {width}."
+            )
+        if not self.is_vit:
+            return
+        network: Any = self.network
+        patch_height, patch_width = network.patch_embed.patch_size
+        for name, unit in (("height", patch_height), ("width", patch_width)):
+            value = getattr(fidelity, name)
+            if value % unit:
+                nearest = " or ".join(
+                    str(side) for side in (value // unit * unit, (value // unit + 1) * unit) if side
+                )
+                raise ValueError(
+                    f"fidelity {fidelity}: {name} {value} is no multiple of {unit}, the patches of {self.timm_name}; nearest "
+                    f"usable: {name} {nearest}."
+                )
+
+
+def _open_network(name: str) -> nn.Module:
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        raise ValueError(
+            f"encoder.network is {name!r}, which timm {timm.__version__} lacks"
+            + (f"; it has {', '.join(near)}, ..." if near else "")
+            + "."
+        )
+    network: nn.Module = timm.create_model(name, num_classes=0)
+    if isinstance(network, VisionTransformer):
+        return timm.create_model(name, num_classes=0, dynamic_img_size=True)
+    return network
+
+
+def _refuse_draws(network: nn.Module, name: str) -> None:
+    """A model that draws for itself in training would depend on the other snippets of the call."""
+    for module in network.modules():
+        rate = (
+            getattr(module, "drop_prob", 0.0) if isinstance(module, DropPath) else getattr(module, "p", 0.0)
+        )
+        if isinstance(module, DropPath | nn.Dropout) and rate:
+            raise ValueError(
+                f"encoder.network {name!r} has a {type(module).__name__} of {rate}, whose draws depend on the other snippets; "
+                "take another network."
+            )

@@ -1,0 +1,99 @@
+"""MViT-v2-S: a multiscale vision transformer (Li et al., CVPR 2022, arXiv:2112.01526), on torchvision's modules.
+
+Attention over all positions of the snippet, with pooled keys and values; space is halved three times. Positions enter through
+tables of relative offsets per axis, made for 16 frames at 224 pixels (what torchvision's weights were trained on), which
+torchvision's blocks interpolate linearly for other sizes. The feature is the normalised class token.
+
+frames (N,3,T,H,W) uint8 -> float -> patches (N,1 + T/2 * H/4 * W/4,96) -> 16 blocks -> class token -> (N,768).
+"""
+
+from dataclasses import dataclass
+
+import torchvision
+from torch import Tensor, nn
+
+from lofi.encoders.dropout import SnippetDropout, drop_path_rates, drop_paths_by_seed
+from lofi.encoders.normalize_frames import NormalizeFrames
+from lofi.encoders.options import check_encoder_options
+from lofi.fidelity import Fidelity
+from lofi.protocols import RunBlock, call_block
+
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+"""What torchvision's MViTs were trained with."""
+LEAST_SIDE = 32
+"""Pixels: the last blocks' maps are 32 times smaller."""
+NUM_BLOCKS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class MvitConfig:
+    """The `mvit` encoder (v2, S); D is 768. Its norms are per position: there is nothing to freeze."""
+
+    drop_path: float = 0.0
+    """Share of the snippets for which the last block's branches are dropped in training, rising from 0; in [0, 1)."""
+    dropout: float = 0.0
+    """Share of a feature's elements set to zero in training, in [0, 1)."""
+    weights: str | None = None
+    """Initial weights: a file, a run directory, or torchvision:NAME; none is random."""
+    allow_unmatched: tuple[str, ...] = ()
+    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
+    frozen_stages: int = 0
+    """First stages that do not learn: the patches' embedding, then each of 16 blocks."""
+
+    def __post_init__(self) -> None:
+        check_encoder_options(self, num_stages=1 + NUM_BLOCKS)
+
+
+def build_mvit(config: MvitConfig) -> "Mvit":
+    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
+    return Mvit(drop_path=config.drop_path, dropout=config.dropout)
+
+
+class Mvit(nn.Module):
+    """A `protocols.SnippetEncoder`."""
+
+    has_temporal_convolution = True
+    torchvision_name = "mvit_v2_s"
+
+    def __init__(self, *, drop_path: float = 0.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        library = torchvision.models.video.mvit_v2_s(weights=None)
+        self.normalize = NormalizeFrames(mean=MEAN, std=STD)
+        self.conv_proj = library.conv_proj
+        self.pos_encoding = library.pos_encoding
+        self.blocks: nn.ModuleList = library.blocks
+        self.norm = library.norm
+        self.feature_width: int = library.norm.normalized_shape[0]
+        self.dropout = SnippetDropout(dropout)
+        rates = drop_path_rates(drop_path, num_blocks=NUM_BLOCKS)
+        for place, (block, p) in enumerate(zip(self.blocks, rates, strict=True)):
+            drop_paths_by_seed(block, "stochastic_depth", p=p, salt=1 + 2 * place)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts."""
+        return [self.conv_proj, *self.blocks]
+
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order."""
+        return [self.conv_proj, *self.blocks, self.norm]
+
+    def forward(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """frames (N, 3, T, H, W) uint8 -> (N, 768); see `protocols.SnippetEncoder`."""
+        patches_NCTHW = run_block(self.conv_proj, self.normalize(frames, order="NCTHW"))
+        grid = tuple(patches_NCTHW.shape[2:])
+        x_NPC = self.pos_encoding(patches_NCTHW.flatten(2).transpose(1, 2))
+        for block in self.blocks:
+            x_NPC, grid = run_block(block, x_NPC, grid, snippet_seeds)
+        return self.dropout(run_block(self.norm, x_NPC[:, 0]), snippet_seeds=snippet_seeds)
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Frames of at least 32 pixels; any number of them."""
+        if min(fidelity.height, fidelity.width) < LEAST_SIDE:
+            raise ValueError(
+                f"fidelity {fidelity} is too small for mvit, which divides height and width by {LEAST_SIDE}; "
+                f"nearest usable: height {max(LEAST_SIDE, fidelity.height)}, width {max(LEAST_SIDE, fidelity.width)}."
+            )

@@ -1,0 +1,95 @@
+"""S3D: inception blocks with convolutions split into space and time (Xie et al., ECCV 2018, arXiv:1712.04851), torchvision's.
+
+torchvision's weights were trained on 128 frames at 224 pixels. Its head averages over windows of 2 x 7 x 7 positions and then
+over the windows; here it is the plain mean over all positions, which is the same for inputs whose last feature map is 2 x 7 x 7
+(16 frames at 224 pixels) and has no least size. Time is divided by 8, space by 32.
+
+frames (N,3,T,H,W) uint8 -> float -> 16 modules on (N,C,T',H',W') -> (N,1024).
+"""
+
+from dataclasses import dataclass
+
+import torchvision
+from torch import Tensor, nn
+
+from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.freezing import NormMode
+from lofi.encoders.normalize_frames import KINETICS_MEAN, KINETICS_STD, NormalizeFrames
+from lofi.encoders.options import check_encoder_options
+from lofi.fidelity import Fidelity
+from lofi.protocols import RunBlock, call_block
+
+LEAST_FRAMES, LEAST_SIDE = 8, 32
+"""One position of the last feature map. (torch 2.15's backward pass crashes on a CPU for smaller inputs, such as 5 x 17 x 18.)"""
+
+STAGE_STARTS = (0, 1, 4, 7, 13)
+"""Where stages begin among the 16 modules: at each pooling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3dConfig:
+    """The `s3d` encoder; D is 1024."""
+
+    dropout: float = 0.0
+    """Share of a feature's elements set to zero in training, in [0, 1)."""
+    weights: str | None = None
+    """Initial weights: a file, a run directory, or torchvision:NAME; none is random."""
+    allow_unmatched: tuple[str, ...] = ()
+    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
+    norm: NormMode = "frozen"
+    """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
+    frozen_stages: int = 0
+    """First stages that do not learn: 0 to 5; the stem is the first."""
+
+    def __post_init__(self) -> None:
+        check_encoder_options(self, num_stages=len(STAGE_STARTS))
+
+
+def build_s3d(config: S3dConfig) -> "S3d":
+    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
+    return S3d(dropout=config.dropout)
+
+
+class S3d(nn.Module):
+    """A `protocols.SnippetEncoder`."""
+
+    has_temporal_convolution = True
+    torchvision_name = "s3d"
+    feature_width = 1024
+
+    def __init__(self, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.normalize = NormalizeFrames(mean=KINETICS_MEAN, std=KINETICS_STD)
+        self.features: nn.Sequential = torchvision.models.video.s3d(weights=None).features
+        self.dropout = SnippetDropout(dropout)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts."""
+        ends = (*STAGE_STARTS[1:], len(self.features))
+        return [self.features[start:end] for start, end in zip(STAGE_STARTS, ends, strict=True)]
+
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order."""
+        return list(self.features)
+
+    def forward(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """frames (N, 3, T, H, W) uint8 -> (N, 1024); see `protocols.SnippetEncoder`."""
+        x_NCTHW = self.normalize(frames, order="NCTHW")
+        for block in self.all_blocks:
+            x_NCTHW = run_block(block, x_NCTHW)
+        return self.dropout(x_NCTHW.mean(dim=(2, 3, 4)), snippet_seeds=snippet_seeds)
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """At least 8 frames of 32 pixels."""
+        least = {"frames": LEAST_FRAMES, "height": LEAST_SIDE, "width": LEAST_SIDE}
+        if any(getattr(fidelity, name) < value for name, value in least.items()):
+            usable = ", ".join(
+                f"{name} {max(value, getattr(fidelity, name))}" for name, value in least.items()
+            )
+            raise ValueError(
+                f"fidelity {fidelity} is too small for s3d, which divides time by 8 and space by 32; nearest usable: {usable}."
+            )

@@ -1,0 +1,238 @@
+"""Temporal shift in convolutional image networks of torchvision and timm: ResNet, ResNeXt, RegNet, ConvNeXt.
+
+The temporal shift of Lin et al. (ICCV 2019, arXiv:1811.08383): each residual branch begins with a view of the frames beside it,
+of C channels C // 8 from the next one, as many from the one before, zeros where the snippet ends (`tsm_resnet.shift_frames`).
+The shift never leaves the snippet, and the shortcut is not shifted. Blocks and weights are the library's own, under its names;
+the shift comes before the branch's first layer. (`tsm_resnet` is the same for torchvision's ResNets by depth.)
+
+frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> stem, stages -> pooled (N*T,D) -> mean over frames (N,D).
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+import torchvision
+from timm.models import convnext, regnet, resnet
+from torch import Tensor, nn
+from torchvision.models.convnext import CNBlock
+from torchvision.models.regnet import ResBottleneckBlock
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.freezing import NormMode
+from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
+from lofi.encoders.options import check_choice, check_encoder_options
+from lofi.encoders.tsm_resnet import shift_frames
+from lofi.fidelity import Fidelity
+from lofi.protocols import RunBlock, call_block
+
+STRIDE = 32
+"""Pixels of input per position of the last feature map, of all these networks."""
+
+BRANCHES: dict[type[nn.Module], str] = {
+    BasicBlock: "conv1",
+    Bottleneck: "conv1",
+    ResBottleneckBlock: "f",
+    CNBlock: "block",
+    resnet.BasicBlock: "conv1",
+    resnet.Bottleneck: "conv1",
+    regnet.Bottleneck: "conv1",
+    convnext.ConvNeXtBlock: "conv_dw",
+}
+"""Residual block -> the module that its branch begins with and its shortcut does not pass."""
+
+STAGES = {
+    "torchvision ResNet": (("stem",), ("layer1",), ("layer2",), ("layer3",), ("layer4",)),
+    "torchvision RegNet": (("stem",), *((f"trunk_output.block{place}",) for place in range(1, 5))),
+    "torchvision ConvNeXt": (
+        ("features.0",),
+        ("features.1",),
+        *((f"features.{place}", f"features.{place + 1}") for place in (2, 4, 6)),
+    ),
+    "timm ResNet": (("stem",), ("layer1",), ("layer2",), ("layer3",), ("layer4",)),
+    "timm RegNet": (("stem",), ("s1",), ("s2",), ("s3",), ("s4", "final_conv")),
+    "timm ConvNeXt": (("stem",), *((f"trunk.{place}",) for place in range(4))),
+}
+"""Library and class -> the modules of each stage, the stem first."""
+
+STEMS = {
+    "torchvision ResNet": ("conv1", "bn1", "relu", "maxpool"),
+    "timm ResNet": ("conv1", "bn1", "act1", "maxpool"),
+}
+"""Where the library keeps the stem's layers beside the stages, they become one module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TsmConfig:
+    """The `tsm` encoder; D is the width that the network gives to its last linear layer."""
+
+    library: Literal["torchvision", "timm"] = "torchvision"
+    """Whose network."""
+    network: str = "resnet18"
+    """The library's name of a ResNet, ResNeXt, RegNet or ConvNeXt, such as resnext50_32x4d, convnext_tiny, regnety_032."""
+    temporal_shift_fraction: float = 0.125
+    """Share of the channels shifted each way, 0 to 0.5; 0 is the image network per frame. TSM's weights need 0.125."""
+    dropout: float = 0.0
+    """Share of a feature's elements set to zero in training, in [0, 1)."""
+    weights: str | None = None
+    """Initial weights: a file, a run directory, or a library's name; none is random."""
+    allow_unmatched: tuple[str, ...] = ()
+    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
+    norm: NormMode = "frozen"
+    """Batch norms: frozen, affine (statistics frozen, weights learn) or train. Without effect on ConvNeXt, which has none."""
+    frozen_stages: int = 0
+    """First stages that do not learn: 0 to 5; the stem is the first."""
+
+    def __post_init__(self) -> None:
+        check_choice("library", self.library, ("torchvision", "timm"))
+        check_encoder_options(self, num_stages=5)
+
+
+def build_tsm(config: TsmConfig) -> "Tsm":
+    """The bare encoder: weights and freezing are `build.build_encoder`'s. ValueError for a network that it cannot shift."""
+    return Tsm(
+        library=config.library,
+        network=config.network,
+        temporal_shift_fraction=config.temporal_shift_fraction,
+        dropout=config.dropout,
+    )
+
+
+class Tsm(nn.Module):
+    """A `protocols.SnippetEncoder`."""
+
+    has_temporal_convolution = False
+
+    def __init__(
+        self,
+        *,
+        library: str,
+        network: str,
+        temporal_shift_fraction: float = 0.125,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        image: Any = _open_network(library, network)
+        layout = f"{library} {type(image).__name__}"
+        if layout not in STAGES:
+            raise ValueError(
+                f"encoder.network is {network!r}, a {type(image).__name__} of {library}; tsm takes ResNets, RegNets and "
+                "ConvNeXts. For other image networks use encoder.name: image."
+            )
+        setattr(self, f"{library}_name", network)
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        if library == "timm":
+            mean, std = image.pretrained_cfg["mean"], image.pretrained_cfg["std"]
+        self.temporal_shift_fraction = temporal_shift_fraction
+        self.normalize = NormalizeFrames(mean=mean, std=std)
+        self.feature_width = image.num_features if library == "timm" else _last_layer(image).in_features
+        stem_names = STEMS.get(layout, ())
+        if stem_names:
+            self.stem = nn.Sequential(OrderedDict((name, getattr(image, name)) for name in stem_names))
+        for name, child in image.named_children():
+            if name not in (*stem_names, "fc", "classifier"):
+                self.add_module("trunk" if name == "stages" else name, child)
+        if layout == "torchvision ConvNeXt":
+            self.classifier = nn.Sequential(image.classifier[0])
+        self._stage_names = STAGES[layout]
+        self._norm_name = {"torchvision ConvNeXt": "classifier", "timm ConvNeXt": "head.norm"}.get(layout)
+        self.dropout = SnippetDropout(dropout)
+        if temporal_shift_fraction > 0:
+            for block in self.all_blocks:
+                if type(block) in BRANCHES:
+                    shift_branch(block, BRANCHES[type(block)], fraction=temporal_shift_fraction)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What `frozen_stages` counts."""
+        stages = ([self.get_submodule(name) for name in names] for names in self._stage_names)
+        return [stage[0] if len(stage) == 1 else nn.Sequential(*stage) for stage in stages]
+
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """What `run_block` runs, in order."""
+        blocks = [block for stage in self.stages for block in _residual_blocks(stage)]
+        return blocks if self._norm_name is None else [*blocks, self.get_submodule(self._norm_name)]
+
+    def forward(
+        self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
+    ) -> Tensor:
+        """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
+        x_FCHW = self.normalize(frames, order="NTCHW").flatten(0, 1)
+        num_frames = frames.shape[2]
+        blocks = self.all_blocks
+        for block in blocks if self._norm_name is None else blocks[:-1]:
+            is_shifted = hasattr(block, "shifted_branch")
+            x_FCHW = run_block(block, x_FCHW, num_frames) if is_shifted else run_block(block, x_FCHW)
+        pooled_FC11 = x_FCHW.mean(dim=(2, 3), keepdim=True)
+        if self._norm_name is not None:
+            pooled_FC11 = run_block(blocks[-1], pooled_FC11)
+        features_ND = pooled_FC11.flatten(1).unflatten(0, (-1, num_frames)).mean(dim=1)
+        return self.dropout(features_ND, snippet_seeds=snippet_seeds)
+
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Frames of at least 32 pixels, and two of them where channels are shifted between frames."""
+        if min(fidelity.height, fidelity.width) < STRIDE:
+            raise ValueError(
+                f"fidelity {fidelity} is too small for tsm, which divides height and width by {STRIDE}; "
+                f"nearest usable: height {max(STRIDE, fidelity.height)}, width {max(STRIDE, fidelity.width)}."
+            )
+        if fidelity.frames < 2 and self.temporal_shift_fraction > 0:
+            raise ValueError(
+                f"fidelity {fidelity} has {fidelity.frames} frame per snippet, but tsm shifts channels between frames; "
+                "nearest usable: frames 2 (or set encoder.temporal_shift_fraction: 0)."
+            )
+
+
+def shift_branch(block: nn.Module, branch: str, *, fraction: float) -> None:
+    """Let the module `branch` of a residual block, and not its shortcut, see shifted frames.
+
+    The block then takes frames folded into the batch, (N * T, C, H, W), and T, which hooks take off and hand to the branch
+    each time that the block runs, also when a checkpoint runs it again: its forward function stays the library's.
+    """
+    module: Any = block.get_submodule(branch)
+    module.shift_fraction = fraction
+    module.num_frames = 1
+    module.register_forward_pre_hook(_shift_input)
+    holder: Any = block
+    holder.shifted_branch = branch
+    block.register_forward_pre_hook(_tell_num_frames)
+
+
+def _tell_num_frames(block: Any, arguments: tuple[Any, ...]) -> tuple[Tensor]:
+    x_FCHW, num_frames = arguments
+    block.get_submodule(block.shifted_branch).num_frames = num_frames
+    return (x_FCHW,)
+
+
+def _shift_input(branch: Any, arguments: tuple[Tensor]) -> tuple[Tensor]:
+    x_NTCHW = arguments[0].unflatten(0, (-1, branch.num_frames))
+    return (shift_frames(x_NTCHW, fraction=branch.shift_fraction).flatten(0, 1),)
+
+
+def _open_network(library: str, network: str) -> nn.Module:
+    """The image network without weights, and without drop path, whose draws would depend on the other snippets."""
+    try:
+        if library == "timm":
+            image: nn.Module = timm.create_model(network, num_classes=0)
+            return image
+        options = {"stochastic_depth_prob": 0.0} if network.startswith("convnext") else {}
+        return torchvision.models.get_model(network, weights=None, **options)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"encoder.network is {network!r}: {error}; {library} must have it.") from error
+
+
+def _last_layer(image: Any) -> nn.Linear:
+    """Of a torchvision network."""
+    layer: nn.Linear = image.fc if hasattr(image, "fc") else image.classifier[-1]
+    return layer
+
+
+def _residual_blocks(module: nn.Module) -> list[nn.Module]:
+    """The residual blocks inside, in order, and what lies between them."""
+    is_block = type(module) in BRANCHES
+    if is_block or not any(type(inner) in BRANCHES for inner in module.modules()):
+        return [module]
+    return [block for child in module.children() for block in _residual_blocks(child)]
