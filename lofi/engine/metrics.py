@@ -5,8 +5,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from lofi.files import write_text
 from lofi.progress import is_main_rank
 
@@ -22,6 +20,8 @@ class MetricsLog:
             kept = [line for line in _lines(path) if json.loads(line)["step"] < first_step]
             write_text(path, "".join(kept))
             self._file = path.open("a")
+            from torch.utils.tensorboard import SummaryWriter  # half a second that planning need not wait
+
             self._writer = SummaryWriter(str(tensorboard), purge_step=first_step, max_queue=50)
 
     def __enter__(self) -> "MetricsLog":
