@@ -2,7 +2,7 @@
 
 A method is a chain of recipes. The links are made here: a training recipe with an encoder starts from the weights of the
 stage before it, an extraction recipe takes the encoder of the stage before it, a recipe that reads features takes those
-of the last extraction, and a recipe whose adapter stays as it is takes the last stage that trained one. Chains that begin
+of the last extraction (of all of them, side by side, where it joins features), and a recipe whose adapter stays as it is takes the last stage that trained one. Chains that begin
 alike share those stages.
 """
 
@@ -142,7 +142,12 @@ def _link(recipe: Recipe | ExtractionRecipe, before: list[Stage]) -> Recipe | Ex
         recipe = replace(recipe, encoder=replace(recipe.encoder, config=config))
         return _with_global_features(recipe, extracted)
     features = extracted[-1] if extracted else before[-1].path
-    recipe = replace(recipe, data=replace(recipe.data, features=str(features)))
+    data = replace(recipe.data, features=str(features))
+    if recipe.data.joined_features is not None:
+        data = replace(
+            data, features=str(extracted[0]), joined_features=[str(path) for path in extracted[1:]]
+        )
+    recipe = replace(recipe, data=data)
     if isinstance(recipe, Recipe) and recipe.adapter is not None and recipe.adapter.config.frozen:
         adapted = [
             stage.path for stage in before if isinstance(stage.recipe, Recipe) and stage.recipe.adapter

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import CHANNELS, read_steps, recipe_file, tiny_overrides
+from tiny_runs import CHANNELS, ROOT, read_steps, recipe_file, tiny_overrides
 
 from lofi.config.load import load_recipe
 from lofi.data.synthetic import SyntheticConfig, write_benchmark
 from lofi.encoders.build import build_encoder
 from lofi.encoders.tiny import TinyConfig
 from lofi.engine.checkpoint import list_checkpoints, newest_weights
+from lofi.stages.chains import chain_stages, load_comparison
 from lofi.stages.plan import PlanOptions, predict_peak
 from lofi.stages.train import run_training
 
@@ -183,16 +184,17 @@ def test_a_share_of_the_labels_trains_on_fewer_videos(trained):
 
 @pytest.fixture(scope="module")
 def small_benchmark(tmp_path_factory):
-    """16 and 12 untrimmed videos of 8 s at 8 frames a second, two classes."""
+    """32 and 24 untrimmed videos of 8 s at 8 frames a second, two classes."""
     folder = tmp_path_factory.mktemp("pretexts")
     config = SyntheticConfig(
-        videos=16, trimmed_videos=4, classes=2, size=20, fps=8.0, duration_sec=8.0, clip_sec=1.0
+        videos=32, trimmed_videos=4, classes=2, size=20, fps=8.0, duration_sec=8.0, clip_sec=1.0
     )
     write_benchmark(config, folder)
     return folder / "untrimmed"
 
 
-def last_validation(name, small_benchmark, output, **changes):
+def validated(name, small_benchmark, output, **changes):
+    """The validations of a run on the small benchmark with a fixed seed: before training and at its end."""
     options = {
         "data.annotations": small_benchmark / "annotations.json",
         "data.videos": small_benchmark / "videos",
@@ -201,8 +203,61 @@ def last_validation(name, small_benchmark, output, **changes):
         "fidelity.width": 20,
         "encoder.channels": "[8,12,16]",
         "optimizer.lr": 4.0e-3,
+        "objective.validate_every_epochs": 100,
+        "train.checkpoint_every_epochs": 100,
         **{key.replace("__", "."): value for key, value in changes.items()},
     }
     overrides = [f"{key}={'null' if value is None else value}" for key, value in options.items()]
     run = run_training(load_recipe(recipe_file(name), overrides))
-    return [json.loads(line) for line in run.validation.read_text().splitlines()]
+    before, after = (json.loads(line) for line in run.validation.read_text().splitlines())
+    return before, after
+
+
+def test_tsp_tells_action_from_background_ten_points_above_chance(small_benchmark, tmp_path):
+    before, after = validated(
+        "tsp_tiny",
+        small_benchmark,
+        tmp_path,
+        data__frame_cache=tmp_path / "frames",
+        objective__global_features=None,
+        fidelity__frames=8,
+        train__batch_size=16,
+        train__epochs=15,
+    )
+    assert abs(before["details"]["balanced_region_accuracy"] - 0.5) < 0.1
+    assert after["details"]["balanced_region_accuracy"] > 0.6
+
+
+def test_pal_finds_the_counterpart_of_a_bin_eight_times_as_often_as_chance(small_benchmark, tmp_path):
+    _, after = validated(
+        "pal_tiny",
+        small_benchmark,
+        tmp_path,
+        grid__frame_rate=8,
+        fidelity__num_snippets=8,
+        fidelity__frames=4,
+        objective__queue=256,
+        objective__temperature=0.1,
+        objective__momentum=0.9,
+        train__batch_size=8,
+        train__epochs=20,
+    )
+    assert after["score"] > 8 * after["details"]["chance"]
+
+
+def test_chains_hand_on_global_features_and_join_streams(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    comparison = load_comparison("configs/synthetic/compare_pretexts.yaml")
+    tac, extract, tsp, again, head = chain_stages(comparison, "tsp", seed=1)
+    assert tsp.recipe.encoder.config.weights == str(tac.path)
+    assert tsp.recipe.objective.config.global_features == str(extract.path)
+    assert again.recipe.encoder.config.weights == str(tsp.path)
+    assert head.recipe.data.features == str(again.path)
+    assert (Path(tac.recipe.data.videos).parent.name, Path(tsp.recipe.data.videos).parent.name) == (
+        "trimmed",
+        "untrimmed",
+    )
+    *_, first, bsp, second, joined = chain_stages(comparison, "bsp_two_streams", seed=1)
+    assert Path(bsp.recipe.data.videos).parent.name == "trimmed"
+    assert joined.recipe.data.features == str(first.path)
+    assert joined.recipe.data.joined_features == [str(second.path)]
