@@ -222,6 +222,10 @@ def _check_stretches(recipe: "Recipe") -> None:
         raise ValueError(
             f"data.frame_cache has no use with objective: {name}, whose stretches lie elsewhere in each epoch; remove it."
         )
+    if recipe.data.snippet_jitter > 0:
+        raise ValueError(
+            f"data.snippet_jitter has no effect with objective: {name}, whose snippets lie side by side; remove it."
+        )
     if recipe.fidelity.reduction not in ("none", "space"):
         raise ValueError(
             f"fidelity.reduction: {recipe.fidelity.reduction} changes the length of the stretches of objective: {name}; "

@@ -2,8 +2,8 @@
 
 A method is a chain of recipes. The links are made here: a training recipe with an encoder starts from the weights of the
 stage before it, an extraction recipe takes the encoder of the stage before it, a recipe that reads features takes those
-of the last extraction (of all of them, side by side, where it joins features), and a recipe whose adapter stays as it is takes the last stage that trained one. Chains that begin
-alike share those stages.
+of the last extraction (of all of them, side by side, where it joins features), and a recipe whose adapter stays as it is
+takes the last stage that trained one. Chains that begin alike share those stages.
 """
 
 import shlex
