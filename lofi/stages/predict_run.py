@@ -229,11 +229,11 @@ def _built_adapters(
 def _built_adapter(
     entry: Mapping[str, Any], manifest: FeatureManifest, *, parts: Parts, given: str | None, where: str
 ) -> tuple[nn.Module, str | None]:
-    name, source = entry.get("name"), given or entry.get("weights")
+    name, source = str(entry.get("name")), given or entry.get("weights")
     hint = "Name the run that trained it: --adapter RUN."
     if name not in parts.adapters:
         raise ValueError(
-            f"{where}: these features were changed by an adapter {name!r}; known: {', '.join(parts.adapters) or 'none'}."
+            f"{where}: these features were changed by an adapter {name}; known: {', '.join(parts.adapters) or 'none'}."
         )
     if source is None:
         raise ValueError(
