@@ -9,6 +9,7 @@ computes alike. Gradient paths that encode snippets in other groups, or again in
 from typing import Any
 
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 RESOLUTION_BITS = 53
@@ -93,6 +94,15 @@ def _take_seeds(block: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]
         if isinstance(module, SnippetDropPath):
             module.begin(snippet_seeds)
     return tuple(inputs)
+
+
+def remove_drop_path(network: nn.Module) -> None:
+    """Without timm's own drop path, which would draw for all snippets of a call together. (timm's networks are made with a rate
+    of zero anyway, but read it off a tensor, so that on fake tensors it could be anything.)"""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, DropPath):
+                setattr(parent, name, nn.Identity())
 
 
 def drop_path_rates(last: float, *, num_blocks: int) -> list[float]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import timm
-from timm.layers import DropPath
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.dropout import SnippetDropout, remove_drop_path
 from lofi.encoders.freezing import NormMode
 from lofi.encoders.normalize_frames import NormalizeFrames
 from lofi.encoders.options import check_choice, check_encoder_options
@@ -144,18 +143,16 @@ def _open_network(name: str) -> nn.Module:
         )
     network: nn.Module = timm.create_model(name, num_classes=0)
     if isinstance(network, VisionTransformer):
-        return timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        network = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+    remove_drop_path(network)
     return network
 
 
 def _refuse_draws(network: nn.Module, name: str) -> None:
     """A model that draws for itself in training would depend on the other snippets of the call."""
     for module in network.modules():
-        rate = (
-            getattr(module, "drop_prob", 0.0) if isinstance(module, DropPath) else getattr(module, "p", 0.0)
-        )
-        if isinstance(module, DropPath | nn.Dropout) and rate:
+        if isinstance(module, nn.Dropout) and module.p:
             raise ValueError(
-                f"encoder.network {name!r} has a {type(module).__name__} of {rate}, whose draws depend on the other snippets; "
-                "take another network."
+                f"encoder.network {name!r} has a dropout of {module.p}, whose draws depend on the other snippets; take another "
+                "network."
             )

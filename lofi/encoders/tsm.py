@@ -20,7 +20,7 @@ from torchvision.models.convnext import CNBlock
 from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.dropout import SnippetDropout, remove_drop_path
 from lofi.encoders.freezing import NormMode
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
 from lofi.encoders.options import check_choice, check_encoder_options
@@ -217,6 +217,7 @@ def _open_network(library: str, network: str) -> nn.Module:
     try:
         if library == "timm":
             image: nn.Module = timm.create_model(network, num_classes=0)
+            remove_drop_path(image)
             return image
         options = {"stochastic_depth_prob": 0.0} if network.startswith("convnext") else {}
         return torchvision.models.get_model(network, weights=None, **options)
