@@ -7,8 +7,9 @@ takes the last stage that trained one. Chains that begin alike share those stage
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 from lofi.config.load import (
@@ -21,6 +22,9 @@ from lofi.config.load import (
 from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import ExtractionRecipe, Recipe
 from lofi.data.synthetic import SyntheticConfig, benchmark_paths
+
+MAX_FOLDER_BYTES = 200
+"""File systems take 255, some of which checkpoints and downloads add."""
 
 SWEEP_FOLDER = "scene_correlation_"
 """How the folder of one value of a sweep begins; the value follows."""
@@ -109,7 +113,7 @@ def chain_stages(
     for link in comparison.methods[method]:
         file, *overrides = shlex.split(link)
         names.append("+".join([Path(file).stem, *overrides]).replace("/", "_"))
-        path = Path(comparison.output) / f"seed_{seed}" / "__".join(names)
+        path = Path(comparison.output) / f"seed_{seed}" / chain_folder(names)
         recipe: Recipe | ExtractionRecipe
         if is_extraction_recipe(file):
             recipe = replace(load_extraction_recipe(file, overrides), output=str(path))
@@ -122,6 +126,15 @@ def chain_stages(
         stage = Stage(name=names[-1], recipe=recipe, path=path)
         yield stage
         before.append(stage)
+
+
+def chain_folder(names: Sequence[str]) -> str:
+    """The folder of a chain up to its last stage; a name too long for a file system keeps the recipes' names, and a hash of all."""
+    whole = "__".join(names)
+    if len(whole.encode()) <= MAX_FOLDER_BYTES:
+        return whole
+    recipes = "__".join(name.partition("+")[0] for name in names)
+    return f"{recipes[: MAX_FOLDER_BYTES - 9]}_{sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def shared_stages(comparison: Comparison, method: str) -> list[bool]:

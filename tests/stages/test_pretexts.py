@@ -14,7 +14,7 @@ from lofi.data.synthetic import SyntheticConfig, write_benchmark
 from lofi.encoders.build import build_encoder
 from lofi.encoders.tiny import TinyConfig
 from lofi.engine.checkpoint import list_checkpoints, newest_weights
-from lofi.stages.chains import chain_stages, load_comparison
+from lofi.stages.chains import chain_folder, chain_stages, load_comparison
 from lofi.stages.plan import PlanOptions, predict_peak
 from lofi.stages.train import run_training
 
@@ -262,3 +262,13 @@ def test_chains_hand_on_global_features_and_join_streams(monkeypatch):
     assert Path(bsp.recipe.data.videos).parent.name == "trimmed"
     assert joined.recipe.data.features == str(first.path)
     assert joined.recipe.data.joined_features == [str(second.path)]
+
+
+def test_a_chain_of_many_changed_values_has_a_folder_that_file_systems_take():
+    names = ["tac_tiny+train.epochs=40", "extract_tiny"]
+    assert chain_folder(names) == "tac_tiny+train.epochs=40__extract_tiny"
+    long = [f"tac_tiny+{'data.clips_per_segment=1+' * 9}", "extract_tiny"]
+    folder, other = chain_folder(long), chain_folder([*long, "tac_tiny+train.epochs=3"])
+    assert folder.startswith("tac_tiny__extract_tiny_")
+    assert len(folder) < 60
+    assert chain_folder([long[0] + "train.epochs=2", long[1]]) != folder != other
