@@ -8,8 +8,8 @@ they are cut out, mirrored, cast and normalised inside the chunk. So the device 
 features, and the uint8 frames of two chunks: of the one that is encoded, and of the one that is copied meanwhile.
 
 Where the peak lies: a chunk that is recomputed stands beside the weights' gradients, the one that stays beside the head's
-activations and no gradient of the encoder yet. The first is the larger for encoders of the field (R(2+1)D-34, single
-snippets: 1,909 MiB against 1,591); for an encoder smaller than its head's activations the second may be.
+activations and no gradient of the encoder yet. The first is the larger for encoders of the field (R(2+1)D-34, 16
+snippets one at a time, predicted: 1,909 MiB against 1,591); for an encoder smaller than its head's activations the second may be.
 
 Exact only if a snippet's feature does not depend on other snippets: norm layers must be frozen or per sample, and
 dropout must be drawn per snippet (`snippet_seeds`).
