@@ -16,6 +16,7 @@ from lofi.encoders.tiny import TinyConfig
 from lofi.engine.checkpoint import list_checkpoints, newest_weights
 from lofi.stages.chains import chain_folder, chain_stages, load_comparison
 from lofi.stages.plan import PlanOptions, predict_peak
+from lofi.stages.profile_steps import ProfileOptions, measure_recipe
 from lofi.stages.train import run_training
 
 PARTS = {
@@ -102,12 +103,15 @@ def _state(checkpoint):
 @pytest.mark.parametrize(
     ("name", "gradient"), [*((name, "joint") for name in PARTS), ("pal_tiny", "chunked")]
 )
-def test_a_pretext_can_be_planned(name, gradient, benchmark, tmp_path):
-    changes = {"gradient__name": gradient} | ({"gradient__chunk_size": 2} if gradient == "chunked" else {})
+def test_the_predicted_peak_is_the_counted_one_to_the_byte(name, gradient, benchmark, tmp_path):
+    changes = {"gradient__name": gradient} | ({"gradient__chunk_size": 5} if gradient == "chunked" else {})
     overrides = tiny_overrides(name, benchmark, tmp_path / "run", **changes)
     recipe = load_recipe(recipe_file(name), overrides)
-    prediction = predict_peak(recipe, options=PlanOptions(device="cuda"))
-    assert prediction.peak_bytes > 0
+    options = ProfileOptions(steps=1, warm_up=1, synthetic_input=True)
+    measured = measure_recipe(recipe, options=options)
+    predicted = predict_peak(recipe, options=PlanOptions(device="cpu", assumed=options.assumed))
+    assert predicted.peak_bytes == measured["counted_peak_bytes"]
+    assert predicted.worst.bytes == measured["bytes"]
 
 
 def load_with(name, benchmark, output, database, **changes):
