@@ -26,7 +26,8 @@ import torch
 from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import Annotations, read_annotations
-from lofi.data.decode import DecodeError, open_video
+from lofi.data.decode import DecodeError
+from lofi.data.reading_process import opened_video
 from lofi.engine.run_directory import package_versions
 from lofi.evaluation.predictions import write_predictions
 from lofi.files import write_json, write_text
@@ -112,7 +113,12 @@ def run_prediction(options: PredictOptions) -> Predicted:
     output = options.output or options.run / "predictions"
     _open_output(output, settings=_settings(detector), restart=options.restart)
     page_options = PageOptions(
-        run=options.run.name, classes=detector.classes, copy_videos=options.copy_videos, output=output
+        run=options.run.name,
+        classes=detector.classes,
+        copy_videos=options.copy_videos,
+        output=output,
+        decoder=detector.recipe.data.decoder,
+        decode_timeout_sec=detector.recipe.data.decode_timeout_sec,
     )
     failures: dict[str, str] = {}
     num_new = 0
@@ -239,7 +245,9 @@ def _brief(value: Any) -> str:
 def _predict(detector: VideoDetector, file: VideoFile, *, workers: int | None) -> dict[str, Any]:
     """A video's record."""
     begin = time.perf_counter()
-    info = open_video(file.path).info
+    data = detector.recipe.data
+    with opened_video(file.path, decoder=data.decoder, timeout_sec=data.decode_timeout_sec) as reader:
+        info = reader.info
     predicted = predict_video(
         detector,
         file,

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from lofi.data.annotated_video import AnnotatedVideo
-from lofi.data.decode import DecodeError, VideoInfo, open_video
 from lofi.data.grid import frame_indices
+from lofi.data.reading_process import opened_video
+from lofi.data.video_info import DecodeError, DecoderChoice, VideoInfo
 from lofi.files import write_text
 from lofi.report.prediction_page import (
     page_url,
@@ -42,6 +43,8 @@ class PageOptions:
     """In the run's order: each has its colour."""
     copy_videos: bool
     output: Path
+    decoder: DecoderChoice = "auto"
+    decode_timeout_sec: float | None = 120.0
 
 
 def write_page(
@@ -69,7 +72,7 @@ def write_page(
     }
     stamp = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if stamp_of(page) != stamp:
-        pictures, problem = _pictures(path, record["detections"])
+        pictures, problem = _pictures(path, record["detections"], options=options)
         text = render_prediction_page({**content, "pictures": pictures, "problem": problem}, stamp=stamp)
         write_text(page, text)
     return page
@@ -105,19 +108,21 @@ def _copied(path: Path, output: Path) -> Path:
     return copy
 
 
-def _pictures(path: Path, detections: Sequence[Mapping[str, Any]]) -> tuple[list[str], str | None]:
+def _pictures(
+    path: Path, detections: Sequence[Mapping[str, Any]], *, options: PageOptions
+) -> tuple[list[str], str | None]:
     """JPEG data URIs at the middles of the best detections; and what went wrong, where none could be made."""
     middles_sec = np.array([sum(row["segment"]) / 2 for row in detections[:MAX_PICTURES]])
     if not len(middles_sec):
         return [], None
     try:
-        reader = open_video(path)
-        info = reader.info
-        indices = frame_indices(
-            middles_sec, num_frames=info.num_frames, fps=info.fps, timestamps_sec=info.timestamps_sec
-        )
-        height, width = _picture_size(info)
-        frames = reader.read(indices, height=height, width=width, resize="stretch")
+        with opened_video(path, decoder=options.decoder, timeout_sec=options.decode_timeout_sec) as reader:
+            info = reader.info
+            indices = frame_indices(
+                middles_sec, num_frames=info.num_frames, fps=info.fps, timestamps_sec=info.timestamps_sec
+            )
+            height, width = _picture_size(info)
+            frames = reader.read(indices, height=height, width=width, resize="stretch")
     except DecodeError as error:
         return [], error.reason
     return [_data_uri(frame) for frame in frames], None

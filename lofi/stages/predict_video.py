@@ -125,6 +125,8 @@ def _encode(
         grid=detector.frame_grid,
         seed=0,
         resize=detector.resize,
+        decoder=detector.recipe.data.decoder,
+        decode_timeout_sec=detector.recipe.data.decode_timeout_sec,
     )
     keys = [
         [SampleKey(index=index, fidelity=replace(detector.fidelity, num_snippets=count))]
