@@ -5,6 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from lofi.encoders.build import build_encoder
+from lofi.encoders.r2plus1d import R2plus1dConfig
+from lofi.encoders.videomae import Size, Videomae
 from lofi.engine.optimizers import (
     Adamw8bitConfig,
     AdamwConfig,
@@ -62,6 +65,73 @@ def test_nothing_left_to_train_is_an_error():
 def test_a_negative_rate_is_refused():
     with pytest.raises(ValueError, match="optimizer.encoder_lr is -0.1; it must not be negative"):
         AdamwConfig(encoder_lr=-0.1)
+
+
+class Detector(nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(3, 2)
+
+
+def rates_by_name(module, config):
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {
+        names[id(parameter)]: group["lr"]
+        for group in parameter_groups(module, config)
+        for parameter in group["params"]
+    }
+
+
+def videomae_layer(name):
+    """As VideoMAE numbers them: the embedding 0, block i at i + 1, the norm behind them last."""
+    kind, _, rest = name.partition(".")
+    return {"patch_embed": 0, "fc_norm": 3}[kind] if kind != "blocks" else 1 + int(rest.partition(".")[0])
+
+
+def r2plus1d_layer(name):
+    """The stem 0, then two blocks in each of four layers."""
+    stage, block, *_ = name.split(".")
+    return 0 if stage == "stem" else 1 + 2 * (int(stage.removeprefix("layer")) - 1) + int(block)
+
+
+@pytest.mark.parametrize(
+    ("build", "layer_of", "last"),
+    [
+        (lambda: Videomae(Size(width=12, depth=2, heads=3), has_adapters=True), videomae_layer, 3),
+        (lambda: build_encoder("r2plus1d", R2plus1dConfig())[0], r2plus1d_layer, 8),
+        (lambda: build_encoder("r2plus1d", R2plus1dConfig(frozen_stages=2))[0], r2plus1d_layer, 8),
+    ],
+    ids=["videomae", "r2plus1d", "r2plus1d with frozen stages"],
+)
+def test_an_encoders_rate_falls_from_block_to_block_towards_the_input(build, layer_of, last):
+    with torch.device("meta"):
+        module = Detector(build())
+    config = AdamwConfig(lr=1e-3, encoder_lr=1e-4, encoder_layer_decay=0.5)
+    expected = {
+        f"encoder.{name}": 1e-4 * 0.5 ** (last - layer_of(name))
+        for name, parameter in module.encoder.named_parameters()
+        if parameter.requires_grad
+    }
+    assert rates_by_name(module, config) == {**expected, "head.weight": 1e-3, "head.bias": 1e-3}
+
+
+def test_groups_of_a_layer_decay_have_names_of_their_own_and_keep_the_weight_decay():
+    with torch.device("meta"):
+        module = Detector(Videomae(Size(width=12, depth=2, heads=3)))
+    groups = parameter_groups(module, AdamwConfig(weight_decay=0.05, encoder_layer_decay=0.75))
+    assert {group["name"]: group["weight_decay"] for group in groups} == {
+        **{f"encoder_{layer}": 0.05 for layer in range(3)},
+        **{f"encoder_{layer}_no_decay": 0.0 for layer in range(4)},
+        "head": 0.05,
+        "head_no_decay": 0.0,
+    }
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.1])
+def test_a_layer_decay_out_of_range_is_refused(factor):
+    with pytest.raises(ValueError, match=rf"encoder_layer_decay is {factor}; it must be greater than 0 and"):
+        SgdConfig(encoder_layer_decay=factor)
 
 
 class WideModule(nn.Module):
