@@ -5,7 +5,8 @@
                                        "faults": [{"kind", "text"}], "remarks": [{"kind", "text"}]}}}
 
 Faults: missing, broken, shorter. Remarks, which need no repair: longer, variable frame rate, other frame rate, no times.
-What is known of a file is kept while its size and time of change stay the same, so a second run opens new files alone.
+What is known of a file is kept while its size and time of change stay the same, so a second run opens new files alone, and
+those whose reader died or did not answer ("lost"): that may be the machine's doing.
 """
 
 import json
@@ -118,7 +119,7 @@ def probe_videos(
 ) -> Iterator[tuple[str, Facts]]:
     """Yield (video, its facts as of `data.probe`) in the order in which they get done, with progress.
 
-    A video whose reader dies or does not answer has "error", as one that cannot be decoded.
+    A video whose reader dies or does not answer has "error", as one that cannot be decoded, and "lost".
     """
     if not paths:
         return
@@ -130,7 +131,7 @@ def probe_videos(
         found = watched_map(probe, list(paths.values()), workers=workers, timeout_sec=options.timeout_sec)
         for index, facts in found:
             advance(1, note=names[index])
-            yield names[index], {"error": facts.reason} if isinstance(facts, Lost) else facts
+            yield names[index], {"error": facts.reason, "lost": True} if isinstance(facts, Lost) else facts
 
 
 def num_faulty(document: Mapping[str, Any]) -> int:
@@ -189,8 +190,9 @@ def _earlier(output: Path, options: CheckOptions) -> Mapping[str, Facts]:
 
 
 def _is_same_file(now: Facts, before: Facts | None) -> bool:
-    keys = ("file", "bytes", "modified")
-    return before is not None and now["file"] is not None and all(now[key] == before.get(key) for key in keys)
+    if before is None or before.get("lost") or now["file"] is None:
+        return False
+    return all(now[key] == before.get(key) for key in ("file", "bytes", "modified"))
 
 
 def _probed(entry: Facts) -> Facts:

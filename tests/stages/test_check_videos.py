@@ -103,6 +103,21 @@ def test_what_is_missing_broken_short_or_uneven_is_found_and_opened_once(folder,
     assert "have not changed" not in capsys.readouterr().out
 
 
+@pytest.mark.timeout(120)
+def test_a_video_that_took_too_long_is_opened_again_by_the_next_run(tmp_path, capsys):
+    write_video(tmp_path / "slow.mp4", num_frames=10)
+    write_annotations(tmp_path / "annotations.json", {"slow": entry(1.0)})
+    run = {"videos": tmp_path, "output": tmp_path / "check.json"}
+    impatient = check_videos(
+        tmp_path / "annotations.json", **run, options=CheckOptions(workers=1, timeout_sec=1e-4)
+    )
+    assert impatient["database"]["slow"]["faults"] == [
+        {"kind": "broken", "text": "no answer within 0.0001 s."}
+    ]
+    assert kinds(check_videos(tmp_path / "annotations.json", **run, options=ONE)) == {"slow": []}
+    assert "have not changed" not in capsys.readouterr().out
+
+
 def test_an_output_that_is_something_else_is_not_replaced(folder, tmp_path):
     output = tmp_path / "annotations.json"
     output.write_text((folder / "annotations.json").read_text())
