@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lofi.data.annotations import NUM_NAMES_SHOWN, VIDEO_EXTENSIONS, write_annotations
+from lofi.data.annotations import VIDEO_EXTENSIONS, write_annotations
 from lofi.progress import say
 from lofi.stages.check_videos import CheckOptions, probe_videos
 
@@ -13,7 +13,7 @@ from lofi.stages.check_videos import CheckOptions, probe_videos
 def list_videos(
     folder: Path, *, output: Path, validation_share: float = 0.0, seed: int = 0, workers: int = 4
 ) -> dict[str, str]:
-    """Open every video in and below a folder and write an annotation file of them, without segments.
+    """Open every video in and below a folder, read a few of its frames, and write an annotation file of them, without segments.
 
     A video's name is that of its file, with "__" for the folders between; its "file" is the path below `folder`.
 
@@ -25,10 +25,10 @@ def list_videos(
         workers: processes that open videos.
 
     Returns:
-        File -> reason, of those that cannot be opened, which are left out.
+        File -> reason, of those that cannot be read, which are left out. All are printed.
 
     Raises:
-        ValueError: no such folder, or no video in it that can be opened.
+        ValueError: no such folder, or no video in it that can be read.
     """
     if not folder.is_dir():
         raise ValueError(f"the folder of videos {folder} does not exist.")
@@ -43,12 +43,12 @@ def list_videos(
         raise ValueError(f"{folder} holds no video file ({', '.join(VIDEO_EXTENSIONS)}).")
     names = _names(files)
     paths = {name: folder / file for name, file in names.items()}
-    facts = dict(probe_videos(paths, options=CheckOptions(workers=workers, frames_read=0)))
+    facts = dict(probe_videos(paths, options=CheckOptions(workers=workers)))
     failures = {str(names[name]): found["error"] for name, found in facts.items() if "error" in found}
     readable = [name for name in names if "error" not in facts[name]]
     if not readable:
         reason = next(iter(failures.values()))
-        raise ValueError(f"none of the {len(files)} videos in {folder} can be opened; the first: {reason}")
+        raise ValueError(f"none of the {len(files)} videos in {folder} can be read; the first: {reason}")
     order = np.random.default_rng(seed).permutation(len(readable))
     held_out = {readable[index] for index in order[: round(validation_share * len(readable))]}
     database: dict[str, Any] = {
@@ -62,11 +62,10 @@ def list_videos(
     }
     write_annotations(output, database)
     hours = sum(entry["duration"] for entry in database.values()) / 3600
-    say(f"{output}: {len(readable)} videos, {hours:.2f} h, {len(held_out)} of them for validation")
-    for file, reason in list(failures.items())[:NUM_NAMES_SHOWN]:
+    plural = "s" if len(readable) > 1 else ""
+    say(f"{output}: {len(readable)} video{plural}, {hours:.2f} h, {len(held_out)} of them for validation")
+    for file, reason in failures.items():
         say(f"left out: {file}: {reason}")
-    if len(failures) > NUM_NAMES_SHOWN:
-        say(f"left out: {len(failures) - NUM_NAMES_SHOWN} more")
     return failures
 
 
