@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from lofi.engine.run_directory import RunDirectory
 from lofi.fidelity import Fidelity, FidelitySchedule
 from lofi.gradients.joint import encode_joint
 from lofi.memory.made_up_batch import made_up_batch
-from lofi.objectives.tac import Classification
+from lofi.objectives.tac import Classification, clip_labels
 
 LIMIT = 1.05
 """Greatest share of a bare step that a step of the trainer may take."""
@@ -155,6 +156,10 @@ def random_batch(fidelity: Fidelity, *, num_windows: int, device: torch.device) 
     batch = made_up_batch(fidelity, num_windows=num_windows, num_segments=1, num_classes=CLASSES)
     assert batch.frames is not None
     batch.frames.random_(0, 256, generator=torch.Generator().manual_seed(0))
+    targets = tuple(
+        replace(target, labels=torch.tensor([place % CLASSES])) for place, target in enumerate(batch.targets)
+    )
+    batch = replace(batch, targets=targets)
     return batch.pin_memory() if device.type == "cuda" else batch
 
 
@@ -165,7 +170,7 @@ def bare_step(
     device = next(module.parameters()).device
     assert batch.frames is not None
     frames_NCTHW = batch.frames.flatten(0, 1)
-    labels = torch.zeros(len(frames_NCTHW), dtype=torch.int64, device=device)
+    labels = clip_labels(batch).to(device)
     optimizer = build_optimizer(module, AdamwConfig())
     encoder: Any = module.encoder
     if variant == "channels_last":
