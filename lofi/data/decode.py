@@ -171,7 +171,7 @@ def open_video(
         path: of the file.
         info: where it is known from an earlier opening (with the same `decoder`), saves half of the work.
         decoder: auto is decord, and PyAV where decord would be wrong; decord refuses such files.
-        on_progress: called while frames are decoded.
+        on_progress: called while packets are read and frames decoded.
 
     Raises:
         DecodeError: there is no such file, no video stream, or no frame that can be decoded.
@@ -182,7 +182,7 @@ def open_video(
             raise DecodeError(str(path), "there is no such file.")
         if path.stat().st_size == 0:
             raise DecodeError(str(path), "the file is empty.")
-        scan = scan_packets(path)
+        scan = scan_packets(path, on_progress=on_progress)
         chosen, reason = _choose(path, scan, decoder=decoder)
         info = _info_of(path, scan, decoder=chosen, decoder_reason=reason)
     return VideoReader(path, info, may_take_over=decoder == "auto", on_progress=on_progress)

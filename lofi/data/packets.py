@@ -15,7 +15,9 @@ All are seen before any frame is read. Containers that nobody has tried with dec
 """
 
 import math
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,9 @@ VP8_IS_SHOWN = 0x10
 
 PACKETS_TRIED = 300
 """A video is refused where nothing comes of so many packets."""
+
+NO_TIME = -(2**63)
+"""In place of a time that a packet does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,8 +68,34 @@ class PacketScan:
         return self.decord_misses is None
 
 
-def scan_packets(path: Path) -> PacketScan:
+@dataclass(frozen=True, kw_only=True)
+class _Packets:
+    """Columns of plain numbers, in the order of storage: a video may have a million packets."""
+
+    pts: "array[int]" = field(default_factory=lambda: array("q"))
+    """NO_TIME where the file says none; dts too."""
+    dts: "array[int]" = field(default_factory=lambda: array("q"))
+    durations: "array[int]" = field(default_factory=lambda: array("q"))
+    is_keyframe: bytearray = field(default_factory=bytearray)
+    is_hidden: bytearray = field(default_factory=bytearray)
+
+    def append(self, packet: Any) -> None:
+        self.pts.append(NO_TIME if packet.pts is None else packet.pts)
+        self.dts.append(NO_TIME if packet.dts is None else packet.dts)
+        self.durations.append(packet.duration or 0)
+        self.is_keyframe.append(packet.is_keyframe)
+        self.is_hidden.append(packet.is_discard)
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+
+def scan_packets(path: Path, *, on_progress: Callable[[], None] | None = None) -> PacketScan:
     """Read all packets of the best video stream and decode its first frame.
+
+    Args:
+        path: of the file.
+        on_progress: called for every packet.
 
     Raises:
         DecodeError: no video, no frame that can be decoded, or a file that is cut off.
@@ -76,7 +107,7 @@ def scan_packets(path: Path) -> PacketScan:
             stream = container.streams.best("video")
             if stream is None:
                 raise DecodeError(str(path), "it has no video stream (audio only?).")
-            return _scan(path, container, stream)
+            return _scan(path, container, stream, on_progress=on_progress)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise DecodeError(str(path), reason_of(error)) from None
 
@@ -92,16 +123,18 @@ def reason_of(error: Exception) -> str:
     return "it is not a video file, or its header is damaged."
 
 
-def _scan(path: Path, container: Any, stream: Any) -> PacketScan:
+def _scan(path: Path, container: Any, stream: Any, *, on_progress: Callable[[], None] | None) -> PacketScan:
     is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
-    rows: list[tuple[Any, ...]] = []
+    packets = _Packets()
     first_frame: Any = None
     for packet in container.demux(stream):
-        if first_frame is None and len(rows) < PACKETS_TRIED:
+        if on_progress is not None:
+            on_progress()
+        if first_frame is None and len(packets) < PACKETS_TRIED:
             first_frame = _try_to_decode(stream.codec_context, packet)
         if packet.size > 0 and not (is_vp8 and not memoryview(packet)[0] & VP8_IS_SHOWN):
-            rows.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.duration))
-    if not rows:
+            packets.append(packet)
+    if not packets:
         raise DecodeError(str(path), "it has no frames.")
     if first_frame is None:
         raise DecodeError(str(path), "the decoder failed at its first frames: damaged or encrypted.")
@@ -112,12 +145,13 @@ def _scan(path: Path, container: Any, stream: Any) -> PacketScan:
         "fps": float(stream.average_rate or math.nan),
     }
     forms = frozenset(container.format.name.split(","))
-    has_pts = not any(row[0] is None for row in rows) and "avi" not in forms
-    column = 0 if has_pts else 1
-    if any(row[column] is None for row in rows):
-        return PacketScan(**known, num_frames=len(rows))
-    times = np.array([row[column] for row in rows], dtype=np.int64)
-    is_key, is_hidden = np.array([row[2] for row in rows]), np.array([row[3] for row in rows])
+    pts = np.frombuffer(packets.pts, dtype=np.int64)
+    has_pts = not bool((pts == NO_TIME).any()) and "avi" not in forms
+    times = pts if has_pts else np.frombuffer(packets.dts, dtype=np.int64)
+    if (times == NO_TIME).any():
+        return PacketScan(**known, num_frames=len(packets))
+    is_key = np.frombuffer(packets.is_keyframe, dtype=bool)
+    is_hidden = np.frombuffer(packets.is_hidden, dtype=bool)
     is_out_of_reach = _before_first_keyframe(times, is_key) if has_pts else np.zeros_like(is_key)
     shown = times[~(is_hidden | is_out_of_reach)]
     if not len(shown):
@@ -125,13 +159,13 @@ def _scan(path: Path, container: Any, stream: Any) -> PacketScan:
     shown = np.unique(shown) if has_pts else np.sort(shown)
     step_sec = float(stream.time_base)
     starts_sec = shown * step_sec
-    last_duration = rows[int(np.flatnonzero(times == shown[-1])[-1])][4] or 0
+    last_duration = packets.durations[int(np.flatnonzero(times == shown[-1])[-1])]
     last_sec = last_duration * step_sec if last_duration > 0 else 1 / known["fps"]
     end_sec = float(starts_sec[-1] + last_sec)
     declared_end_sec = float(starts_sec[0]) + float(stream.duration or 0) * step_sec
     if starts_sec[-1] < declared_end_sec < end_sec:
         end_sec = declared_end_sec  # a packet's own duration may be that of another frame, stored after it
-    if stream.duration is not None and len(rows) < stream.frames:
+    if stream.duration is not None and len(packets) < stream.frames:
         _refuse_cut_off(path, starts_sec, end_sec, declared_sec=float(stream.duration) * step_sec)
     decord_misses = None
     codec = stream.codec_context.codec.canonical_name

@@ -31,6 +31,12 @@ def test_an_ordinary_video_shows_all_its_frames(numbered_videos):
     assert set(scan.keyframe_pts) <= set(scan.pts)
 
 
+def test_every_packet_is_a_sign_of_life(numbered_videos):
+    signs = []
+    scan_packets(numbered_videos["short"], on_progress=lambda: signs.append(None))
+    assert len(signs) >= 23
+
+
 def test_what_is_no_video_is_a_decode_error(tmp_path):
     path = tmp_path / "x.mp4"
     path.write_bytes(b"nothing" * 40)

@@ -1,6 +1,7 @@
 """Reading in processes of their own: a video that crashes or hangs its reader is named, and nothing else suffers."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import threading
 import time
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -117,6 +120,38 @@ def test_opening_and_reading_many_times_leaks_nothing(numbered_videos, decoder):
     for _ in range(150):
         read()
     assert resident_bytes() - before < 8 * 2**20
+
+
+@pytest.fixture
+def endless_video(tmp_path):
+    """150,000 frames (83 minutes at 30 per second), all the same packet."""
+    path = tmp_path / "endless.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
+        image = np.full((48, 80, 3), 90, dtype=np.uint8)
+        encoded = [*stream.encode(av.VideoFrame.from_ndarray(image)), *stream.encode()]
+        content, time_base = bytes(encoded[0]), stream.codec_context.time_base
+        for number in range(150_000):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, time_base, True
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    return path
+
+
+def test_a_child_that_opens_a_long_video_keeps_a_few_numbers_of_each_frame(
+    process, numbered_videos, endless_video
+):
+    def peak_bytes():
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
+
+    process.open(numbered_videos["short"]).read(np.arange(23), height=48, width=80)
+    before = peak_bytes()
+    num_frames = process.open(endless_video).info.num_frames
+    assert num_frames == 150_000
+    assert (peak_bytes() - before) / num_frames < 192
 
 
 @pytest.fixture
