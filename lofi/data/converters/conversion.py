@@ -171,8 +171,9 @@ def change_lines(changes: Sequence[Change]) -> list[str]:
         what = "kept" if why == "clipped to the video" else "not for training"
         more = ", ..." if len(group) > NUM_NAMES_SHOWN else ""
         plural = "s" if len(group) > 1 else ""
+        of_videos = f"{len(videos)} video" + ("s" if len(videos) > 1 else "")
         lines.append(
-            f"{subset}: {len(group)} instance{plural} {why} ({what}), in {len(videos)} videos: {', '.join(shown)}{more}"
+            f"{subset}: {len(group)} instance{plural} {why} ({what}), in {of_videos}: {', '.join(shown)}{more}"
         )
     return lines
 
@@ -189,7 +190,12 @@ def _check_lines(official: Official) -> None:
                     f"{video.duration_sec:g} s"
                 )
     if wrong:
-        raise ValueError(listed(wrong, of="segments are outside their videos"))
+        raise ValueError(
+            listed(
+                wrong,
+                of="segments are outside their videos" if len(wrong) > 1 else "segment is outside its video",
+            )
+        )
 
 
 def listed(wrong: Sequence[str], *, of: str) -> str:

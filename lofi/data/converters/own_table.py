@@ -3,34 +3,35 @@
     video        a name ("a"), a file ("a.mp4") or a path below the folder of videos ("day1/a.mp4", "day1\\a.mp4")
     start, end   seconds (12.5), mm:ss or hh:mm:ss(.ms); whole frames where --fps or a column fps says their rate. All three of
                  start, end and label empty: a video without instances
-    subset       such as training or validation; training where it is left out
+    subset       training, validation or test (train, val and the like too), or any other; training where it is left out
     group        what a split keeps together, such as the person or the recording
     duration     of the video, seconds or hh:mm:ss
     video_start  the time of day at which the video begins; start and end are then times of day too, also over midnight
 
-The separator (comma, semicolon, tab or bar) is found from the first line; with another than a comma, 1,5 is 1.5. UTF-8, or
-UTF-16 with its mark. Lines that are wrong are all named at once.
+fps and video_start are wanted on each row whose times they are the measure of. The separator (comma, semicolon, tab or bar) is
+found from the first line, or said by Excel's `sep=;` above it; with another than a comma, 1,5 is 1.5. UTF-8, or UTF-16 with its
+mark. Lines that are wrong are all named at once.
 """
 
-import csv
-import io
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from lofi.data.converters.clock import NUMBER, seconds_of_clock
 from lofi.data.converters.conversion import NUM_LINES_SHOWN, listed
-from lofi.data.converters.official import Official, OfficialVideo, sorted_classes
+from lofi.data.converters.official import SUBSET_NAMES, Official, OfficialVideo, sorted_classes
+from lofi.data.converters.table_text import read_table_text
 from lofi.data.converters.video_cells import VideoCell, read_video_cell, unique_names
 from lofi.segments import LabelledSegment
 
 REQUIRED = ("video", "start", "end", "label")
 OPTIONAL = ("subset", "duration", "fps", "video_start")
 NUMBERS = ("start", "end", "duration", "fps", "video_start")
-SEPARATORS = (",", ";", "\t", "|")
+COLUMNS = "video,start,end,label[,subset][,group][,duration][,fps][,video_start]"
 DAY_SEC = 86400.0
 
 
@@ -42,7 +43,9 @@ class _Row:
     video: VideoCell
     segment: LabelledSegment | None
     facts: Mapping[str, str | float | None]
-    """subset, group, duration and fps: the same on all lines of a video."""
+    """subset, group, duration, fps and video_start: the same on all lines of a video."""
+    measures: tuple[str, ...] = ()
+    """fps, video_start: those that change what its times mean, so that it must have them where another line does."""
 
 
 def read_own_table(
@@ -61,13 +64,11 @@ def read_own_table(
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"--fps is {fps:g}; it must be a positive number of frames per second.")
-    text = _decode(source)
-    separator = _separator(text)
-    lines = _read_cells(source, text, separator)
-    _, header = next(lines, (0, []))
-    columns = _columns(source, header, fps=fps, group=group)
+    text = read_table_text(source, columns=REQUIRED)
+    header = text.header
+    columns = _columns(f"{source}, line {text.header_line}", header, fps=fps, group=group)
     rows, wrong = [], []
-    for line, cells in lines:
+    for line, cells in text.rows:
         if not any(cells):
             continue
         try:
@@ -78,7 +79,7 @@ def read_own_table(
                 )
             cells += [""] * (len(header) - len(cells))
             values = {name: cells[index] for name, index in columns.items()}
-            if separator != ",":  # 1,5 is 1.5 where the comma separates no cells
+            if text.separator != ",":  # 1,5 is 1.5 where the comma separates no cells
                 values |= {name: values[name].replace(",", ".") for name in NUMBERS if name in values}
             rows.append(_read_row(line, values, fps=fps, videos=videos))
         except ValueError as error:
@@ -98,60 +99,22 @@ def read_own_table(
     return _official(rows, names, facts, notes=_notes(rows, header, columns))
 
 
-def _separator(text: str) -> str:
-    """The mark that makes the most of the required columns out of the first line."""
-    first = text.lstrip().partition("\n")[0].lower()
-
-    def num_found(mark: str) -> int:
-        return len(set(REQUIRED) & {cell.strip(' "\r') for cell in first.split(mark)})
-
-    return max(SEPARATORS, key=num_found)
-
-
-def _read_cells(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of the first line, cells without the blanks around them) of each row."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    line = 1
-    while True:
-        try:
-            cells = [cell.strip() for cell in next(reader)]
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {line}: {error}; is a double quote not closed?") from None
-        yield line, cells
-        line = reader.line_num + 1
-
-
-def _decode(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: is not UTF-8; save the table as UTF-8.") from None
-
-
-def _columns(path: Path, header: list[str], *, fps: float | None, group: str) -> dict[str, int]:
+def _columns(where: str, header: list[str], *, fps: float | None, group: str) -> dict[str, int]:
     """Column -> place. Raises ValueError where the first line is no header."""
     names = [name.lower() for name in header]
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise ValueError(
-            f"{path}, line 1: is {', '.join(header)[:120]!r} and lacks the column {missing[0]}; the first line must name the "
-            f"columns: {','.join(REQUIRED)}[,{'][,'.join((*OPTIONAL, group))}]."
+            f"{where}: is {', '.join(header)[:120]!r} and lacks the column {missing[0]}; the first line must name the "
+            f"columns: {COLUMNS.replace('group', group)}."
         )
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:
-        raise ValueError(f"{path}, line 1: names the column {twice[0]} twice.")
+        raise ValueError(f"{where}: names the column {twice[0]} twice.")
     if fps is not None and "fps" in names:
-        raise ValueError(f"{path}, line 1: has the column fps, and --fps is given too; leave one out.")
+        raise ValueError(f"{where}: has the column fps, and --fps is given too; leave one out.")
     if group != "group" and group.lower() not in names:
-        raise ValueError(f"{path}, line 1: has no column {group} (--group); it has {', '.join(header)}.")
+        raise ValueError(f"{where}: has no column {group} (--group); it has {', '.join(header)}.")
     columns = {name: names.index(name) for name in (*REQUIRED, *OPTIONAL) if name in names}
     if group.lower() in names:
         columns["group"] = names.index(group.lower())
@@ -165,11 +128,13 @@ def _read_row(line: int, values: dict[str, str], *, fps: float | None, videos: P
     duration_sec = seconds_of_clock(values["duration"]) if values.get("duration") else None
     if duration_sec is not None and duration_sec <= 0:
         raise ValueError(f"duration is {values['duration']}; it must be positive")
+    subset = values.get("subset") or "training"
     facts = {
-        "subset": values.get("subset") or "training",
+        "subset": SUBSET_NAMES.get(subset.lower(), subset),
         "group": values.get("group") or None,
         "duration": duration_sec,
         "fps": fps,
+        "video_start": seconds_of_clock(values["video_start"]) if values.get("video_start") else None,
     }
     row = _Row(line=line, video=video, segment=None, facts=facts)
     if not (values["start"] or values["end"] or values["label"]):
@@ -184,18 +149,24 @@ def _read_row(line: int, values: dict[str, str], *, fps: float | None, videos: P
         shown = f"start is {values['start']} and end is {values['end']}"
         hint = "; over midnight, a column video_start is needed" if ":" in values["start"] else ""
         raise ValueError(f"{shown}; the end must come after the start{hint}")
-    return replace(row, segment=LabelledSegment(start_sec=start_sec, end_sec=end_sec, label=label))
+    has_plain_number = any(":" not in values[key] for key in ("start", "end"))
+    return replace(
+        row,
+        segment=LabelledSegment(start_sec=start_sec, end_sec=end_sec, label=label),
+        measures=("fps", "video_start") if has_plain_number else ("video_start",),
+    )
 
 
 def _seconds(text: str, column: str, *, fps: float | None) -> float:
     if not text:
         raise ValueError(f"{column} is empty")
     if fps is not None and ":" not in text:
-        if not text.isdecimal():
+        frame = float(text) if NUMBER.fullmatch(text) else math.nan
+        if not (frame.is_integer() and frame >= 0):
             raise ValueError(
                 f"{column} is {text}; where a rate is given (fps), numbers are frames, which are whole and not negative"
             )
-        return int(text) / fps
+        return frame / fps
     try:
         seconds = seconds_of_clock(text)
     except ValueError as error:
@@ -227,7 +198,7 @@ def _positive(text: str, column: str) -> float:
 def _facts_of_videos(
     rows: list[_Row], names: Mapping[VideoCell, str]
 ) -> tuple[dict[str, dict[str, str | float | None]], list[str]]:
-    """Video -> subset, group, duration and fps; and the lines that say something else than an earlier one."""
+    """Video -> its facts; and the lines that say something else than an earlier one, or lack what others say."""
     facts: dict[str, dict[str, str | float | None]] = {}
     first_line: dict[tuple[str, str], int] = {}
     wrong = []
@@ -240,9 +211,24 @@ def _facts_of_videos(
                 first_line[name, key] = row.line
             elif value is not None and value != known[key]:
                 wrong.append(
-                    f"line {row.line}: {key} of {name} is {value}, on line {first_line[name, key]} it is {known[key]}"
+                    f"line {row.line}: {key} of {name} is {_shown(key, value)}, on line {first_line[name, key]} it is "
+                    f"{_shown(key, known[key])}"
                 )
+    for row in rows:
+        name = names[row.video]
+        wrong += [
+            f"line {row.line}: {key} is empty, on line {first_line[name, key]} of the same video it is "
+            f"{_shown(key, facts[name][key])}; give it on both"
+            for key in row.measures
+            if row.facts[key] is None and facts[name][key] is not None
+        ]
     return facts, wrong
+
+
+def _shown(key: str, value: str | float | None) -> str:
+    if key == "video_start":
+        return str(timedelta(seconds=_number(value) or 0.0))
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _official(

@@ -14,7 +14,7 @@ from lofi.data.converters.ego4d_mq import read_ego4d_mq
 from lofi.data.converters.epic_kitchens100 import read_epic_kitchens100
 from lofi.data.converters.multithumos import read_multithumos
 from lofi.data.converters.official import Official
-from lofi.data.converters.own_table import read_own_table
+from lofi.data.converters.own_table import COLUMNS, read_own_table
 from lofi.data.converters.thumos14 import read_thumos14
 
 
@@ -53,7 +53,5 @@ CONVERTERS: dict[str, Converter] = {
     "ego4d_mq": Converter(
         read=read_ego4d_mq, source="the folder of moments_train.json, moments_val.json, ..."
     ),
-    "csv": Converter(
-        read=read_own_table, source="a CSV file: video,start,end,label[,subset][,group][,duration][,fps]"
-    ),
+    "csv": Converter(read=read_own_table, source=f"a CSV file: {COLUMNS}"),
 }

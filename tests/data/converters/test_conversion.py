@@ -43,7 +43,7 @@ def test_every_instance_that_training_cannot_use_is_named_and_kept_for_evaluatio
         "clipped to the video",
     ]
     assert change_lines(conversion.changes)[0] == (
-        "training: 2 instances clipped to the video (kept), in 1 videos: v [9, 12] run, v [-3, 1] run"
+        "training: 2 instances clipped to the video (kept), in 1 video: v [9, 12] run, v [-3, 1] run"
     )
     path = tmp_path / "annotations.json"
     write_annotations(path, conversion.database, classes=conversion.classes)

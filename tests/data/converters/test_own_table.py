@@ -135,6 +135,43 @@ def test_times_of_day_are_counted_from_the_start_of_the_recording(table):
         table(HEADER + "a,23:59:58,00:00:03,run\n")
 
 
+def test_whole_frames_may_be_written_with_a_point(table):
+    assert instances(table(HEADER + "a,30.0,75,run\n", fps=30)) == [("a", 1.0, 2.5, "run")]
+
+
+def test_a_rate_or_a_start_that_not_every_line_of_a_video_gives_is_named(table):
+    """Else one column would hold frames and seconds, or times of day and times of the video."""
+    rates = "video,start,end,label,fps\n"
+    with pytest.raises(
+        ValueError, match="1 line is wrong:\n  line 3: fps is empty, on line 2 of the same video it is 30"
+    ):
+        table(rates + "a.mp4,30,60,x,30\na.mp4,5,7,x,\n")
+    assert instances(table(rates + "a,30,60,x,30\na,0:05,0:07,x,\nb,5,7,x,\n")) == [
+        ("a", 1.0, 2.0, "x"),
+        ("a", 5.0, 7.0, "x"),
+        ("b", 5.0, 7.0, "x"),
+    ]
+    starts = "video,start,end,label,video_start\n"
+    with pytest.raises(ValueError, match="line 3: video_start of a is 13:06:00, on line 2 it is 13:05:00$"):
+        table(starts + "a,13:05:10,13:05:12,x,13:05:00\na,13:06:10,13:06:12,x,13:06:00\n")
+    with pytest.raises(ValueError, match="line 2: video_start is empty, on line 3 of the same video it is"):
+        table(starts + "a,13:05:10,13:05:12,x,\na,13:06:10,13:06:12,x,13:05:00\n")
+
+
+def test_subsets_get_the_names_that_training_asks_for(table):
+    official = table("video,start,end,label,subset\na,1,2,x,Train\nb,1,2,x,val\nc,1,2,x,fold1\n")
+    assert [video.subset for video in official.videos.values()] == ["training", "validation", "fold1"]
+
+
+def test_a_separator_may_be_said_above_the_header_as_in_excel(table):
+    text = "sep=;\r\nvideo;start;end;label\r\na;1,5;2;run, fast\r\n"
+    assert instances(table(text)) == [("a", 1.5, 2.0, "run, fast")]
+    with pytest.raises(ValueError, match="line 3: end is empty"):
+        table("sep=;\nvideo;start;end;label\na;1;;run\n")
+    with pytest.raises(ValueError, match="line 2: is 'video, start, end' and lacks the column label"):
+        table("sep=;\nvideo;start;end\na;1;2\n")
+
+
 def test_a_line_given_again_is_left_out_and_said(table):
     official = table(HEADER + "a,1,2,run\na,1.0,00:02,run\na,1,2,jump\n")
     assert instances(official) == [("a", 1.0, 2.0, "run"), ("a", 1.0, 2.0, "jump")]
@@ -232,7 +269,7 @@ def test_segment_outside_its_video_is_a_mistake_of_its_line(table):
     official = table("video,start,end,label,duration\na,1,60.4,run,60\nb,1,2,run,60\nb,50,75,run,60\n")
     with pytest.raises(
         ValueError,
-        match=r"1 segments are outside .*\n  line 4: \[50, 75\] s reaches out of b, which lasts 60 s",
+        match=r"1 segment is outside its video:\n  line 4: \[50, 75\] s reaches out of b, which lasts 60 s",
     ):
         convert(official)
 
