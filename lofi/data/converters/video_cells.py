@@ -1,12 +1,14 @@
 """What people write into the video column of a table -> a video's name and its path below the folder of videos."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lofi.data.annotations import VIDEO_EXTENSIONS
+from lofi.data.converters.video_files import composed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,10 @@ def unique_names(first_lines: Mapping[VideoCell, int]) -> tuple[dict[VideoCell, 
     """
     by_stem: dict[str, list[VideoCell]] = defaultdict(list)
     for cell in first_lines:
-        by_stem[cell.stem].append(cell)
+        by_stem[composed(cell.stem)].append(cell)
     names = {
-        cell: stem if len(same) == 1 or cell.file is None else _name_of_path(cell.file)
-        for stem, same in by_stem.items()
+        cell: cell.stem if len(same) == 1 or cell.file is None else _name_of_path(cell.file)
+        for same in by_stem.values()
         for cell in same
     }
     wrong = [
@@ -69,7 +71,7 @@ def unique_names(first_lines: Mapping[VideoCell, int]) -> tuple[dict[VideoCell, 
     ]
     of_name: dict[str, VideoCell] = {}
     for cell, name in names.items():
-        other = of_name.setdefault(name, cell)
+        other = of_name.setdefault(composed(name), cell)
         if other != cell and None not in (cell.file, other.file):
             line = max(first_lines[cell], first_lines[other])
             wrong.append(
@@ -93,7 +95,8 @@ def _found(path: PurePosixPath, text: str, *, videos: Path | None, is_absolute: 
     extensions = ("",) if path.suffix.lower() in VIDEO_EXTENSIONS else VIDEO_EXTENSIONS
     for tail in tails:
         for extension in extensions:
-            file = tail.with_name(tail.name + extension)
-            if (videos / file).is_file():
-                return VideoCell(stem=file.stem, file=str(file))
+            file = str(tail.with_name(tail.name + extension))
+            for form in (file, composed(file), unicodedata.normalize("NFD", file)):
+                if (videos / form).is_file():
+                    return VideoCell(stem=PurePosixPath(form).stem, file=form)
     raise ValueError(f"video is {text!r}, which is not in {videos}")

@@ -2,9 +2,12 @@
 
 import pytest
 
+from lofi.data.annotated_video import AnnotatedVideo
+from lofi.data.annotations import find_video
 from lofi.data.converters.clock import seconds_of_clock
 from lofi.data.converters.conversion import convert
 from lofi.data.converters.own_table import read_own_table
+from lofi.data.converters.video_files import with_found_files
 
 HEADER = "video,start,end,label\n"
 
@@ -79,6 +82,36 @@ def test_decimal_commas_are_read_where_the_comma_separates_nothing(table):
 def test_letters_of_two_parts_are_the_same_letter(table):
     official = table(HEADER + "a,1,2,Gr\u00fc\u00dfe\na,3,4,Gru\u0308\u00dfe\n")
     assert official.classes == ("Gr\u00fc\u00dfe",)
+
+
+@pytest.mark.parametrize("written", ["T\u00fcr", "Tu\u0308r"])
+@pytest.mark.parametrize("on_disk", ["T\u00fcr", "Tu\u0308r"])
+def test_files_are_found_whichever_way_their_letters_are_made(written, on_disk, table, tmp_path):
+    videos = tmp_path / "videos"
+    (videos / on_disk).mkdir(parents=True)
+    for file in (
+        f"{on_disk}1.mp4",
+        f"{on_disk}2.mp4",
+        f"{on_disk}/{on_disk}3.mp4",
+        f"{on_disk}/{on_disk}4.mp4",
+    ):
+        (videos / file).touch()
+    cells = (f"{written}1", f"{written}2.mp4", f"{written}3", f"/home/ann/{written}/{written}4.mp4")
+    text = HEADER + "".join(f"{cell},1,2,open\n" for cell in cells)
+    official, absent = with_found_files(table(text, videos=videos), videos)
+    assert absent == []
+    found = [
+        find_video(
+            AnnotatedVideo(name=name, subset="", duration_sec=1.0, segments=(), file=video.file), videos
+        )
+        for name, video in official.videos.items()
+    ]
+    assert [path.stem for path in found] == [f"{on_disk}{number}" for number in (1, 2, 3, 4)]
+
+
+def test_one_name_in_two_forms_of_its_letters_is_not_taken_for_two_videos(table):
+    with pytest.raises(ValueError, match="is also written .*; write it in one way"):
+        table(HEADER + "T\u00fcr,1,2,open\nTu\u0308r,3,4,open\n")
 
 
 def test_windows_paths_and_folders_become_files_below_the_folder_of_videos(table):
