@@ -55,6 +55,21 @@ def test_a_childs_errors_come_back_as_they_are(process, numbered_videos, tmp_pat
     assert process.pid == pid
 
 
+def test_memory_that_does_not_suffice_is_the_failure_of_one_video(process, numbered_videos, numbers_in):
+    reader = process.open(numbered_videos["long"])
+    pid = process.pid
+    with pytest.raises(DecodeError, match=r"long\.mp4 cannot be decoded: there is not enough memory"):
+        reader.read(np.arange(40), height=10**6, width=10**6)
+    assert numbers_in(reader.read(np.array([7]), height=24, width=40)) == [7]
+    assert process.pid == pid
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux alone lists the files of a process")
+def test_what_decoders_print_is_dropped(process, numbered_videos):
+    process.open(numbered_videos["short"])
+    assert os.readlink(f"/proc/{process.pid}/fd/2") == os.devnull
+
+
 @pytest.mark.parametrize("ending", [signal.SIGSEGV, signal.SIGKILL])
 def test_a_child_that_dies_while_it_reads_names_its_video_and_the_next_one_is_read(
     process, numbered_videos, numbers_in, ending
