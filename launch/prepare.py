@@ -16,23 +16,8 @@
         --snippets 100 --name tsp --output data/activitynet13/features_tsp
 
 A dataset's name (activitynet12, activitynet13, thumos14, multithumos, hacs, fineaction, epic_kitchens100, charades, ego4d_mq)
-or `csv` writes annotations.json from the official files or from a table of one's own, `video,start,end,label[,subset][,group]`
-with times in seconds, hh:mm:ss, or frames (--fps, or a column fps). It prints the counts of each subset, and everything that
-training will not take as it was published; evaluation takes it all.
-
-`check` opens every video and holds it against its annotations; the exit code is 1 where one is missing, broken or shorter.
-Run again with the same --output, it opens only what has changed.
-
-`split` shares the videos out between training and validation: each class in its share, videos of one group together.
-
-`videos` lists a folder of videos without any label, for pretexts that need none (objective: pal).
-
-`synthetic` writes the benchmark of `lofi/data/synthetic.py`: OUTPUT/{trimmed,untrimmed}/{annotations.json,videos/}. Run
-again, it does nothing; interrupted, it continues.
-
-`features` reads the feature files of other tools (a folder of .npy, .npz, .pt or .h5, or one .h5, .npz or .pt of all videos),
-checks them against the annotations, and writes a feature directory. What is wrong is left out and listed; the exit code is
-then 1. Without --output it only checks.
+or `csv`, a table of one's own, writes annotations.json; `check` and `split` take it from there. Each command has its own
+`--help`.
 """
 
 import argparse
@@ -48,6 +33,10 @@ from lofi.progress import say
 Subcommands = Any
 """argparse's own type of them is private."""
 
+CONVERTED = """{what}
+
+It prints the counts of each subset, and everything that training will not take as it was published; evaluation takes it all."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; the result is the exit code."""
@@ -56,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand per source of data, and check and split; each sets `run`, the function to call."""
+    """One subcommand per source of data, and those for annotations that are there; each sets `run`, the function to call."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,20 +60,51 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _subparser(
-    subcommands: Subcommands, name: str, *, run: Callable[[argparse.Namespace], int | None], help: str
+    subcommands: Subcommands,
+    name: str,
+    *,
+    run: Callable[[argparse.Namespace], int | None],
+    help: str,
+    description: str,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subcommands.add_parser(
-        name, help=help, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=help,
+        description=f"{description}\n\n{_examples(name)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
     return parser
 
 
+def _examples(name: str) -> str:
+    """The commands of this name at the top of this file; where there is none, how a dataset is converted."""
+    found: list[str] = []
+    is_of_name = False
+    for line in (__doc__ or "").splitlines():
+        if not line.startswith("    python launch/prepare.py "):
+            is_of_name = is_of_name and line.startswith("        ")  # the second line of a command
+        else:
+            is_of_name = line.split()[2] == name
+        if is_of_name:
+            found.append(line)
+    usual = f"    python launch/prepare.py {name} --source PATH --output data/{name}/annotations.json"
+    return "\n".join(found or [usual])
+
+
 def _add_converters(subcommands: Subcommands) -> None:
+    from lofi.data.converters import own_table
     from lofi.data.converters.table import CONVERTERS
 
     for name, converter in CONVERTERS.items():
-        parser = _subparser(subcommands, name, run=_run_converter, help=f"from {converter.source}")
+        what = own_table.__doc__ if name == "csv" else f"Write annotations.json from {converter.source}."
+        parser = _subparser(
+            subcommands,
+            name,
+            run=_run_converter,
+            help=f"from {converter.source}",
+            description=CONVERTED.format(what=(what or "").rstrip()),
+        )
         parser.set_defaults(name=name, own_options=())
         add = parser.add_argument
         add("--source", required=True, type=Path, metavar="PATH", help=converter.source)
@@ -162,7 +182,12 @@ def _run_converter(options: argparse.Namespace) -> None:
 
 def _add_check(subcommands: Subcommands) -> None:
     parser = _subparser(
-        subcommands, "check", run=_run_check, help="open every video and hold it against its annotations"
+        subcommands,
+        "check",
+        run=_run_check,
+        help="open every video and hold it against its annotations",
+        description="""Open every video and hold it against its annotations; the exit code is 1 where one is missing, broken or shorter.
+Run again with the same --output, it opens only what has changed, and what gave no answer.""",
     )
     add = parser.add_argument
     add("--annotations", required=True, type=Path, metavar="FILE", help="annotations.json")
@@ -207,7 +232,12 @@ def _run_check(options: argparse.Namespace) -> int:
 
 def _add_split(subcommands: Subcommands) -> None:
     parser = _subparser(
-        subcommands, "split", run=_run_split, help="share videos out between training and validation"
+        subcommands,
+        "split",
+        run=_run_split,
+        help="share videos out between training and validation",
+        description="""Share the videos out between training and validation: each class in its share, videos of one group together, the same for
+a seed whatever the order of the file.""",
     )
     add = parser.add_argument
     add("--annotations", required=True, type=Path, metavar="FILE", help="annotations.json to read")
@@ -243,7 +273,14 @@ def _run_split(options: argparse.Namespace) -> None:
 
 
 def _add_videos(subcommands: Subcommands) -> None:
-    parser = _subparser(subcommands, "videos", run=_run_videos, help="list a folder of videos without labels")
+    parser = _subparser(
+        subcommands,
+        "videos",
+        run=_run_videos,
+        help="list a folder of videos without labels",
+        description="""List a folder of videos without any label, for pretexts that need none (objective: pal). Videos that cannot be read are
+named and left out; the exit code is then 1.""",
+    )
     add = parser.add_argument
     add("--source", required=True, type=Path, metavar="DIR", help="folder of videos; folders below it too")
     add("--output", required=True, type=Path, metavar="FILE", help="annotations.json to write")
@@ -267,7 +304,14 @@ def _run_videos(options: argparse.Namespace) -> int:
 
 def _add_synthetic(subcommands: Subcommands) -> None:
     help_text = "write the synthetic benchmark: real videos whose scene may stand for the class"
-    parser = _subparser(subcommands, "synthetic", run=_run_synthetic, help=help_text)
+    parser = _subparser(
+        subcommands,
+        "synthetic",
+        run=_run_synthetic,
+        help=help_text,
+        description="""Write the benchmark of `lofi/data/synthetic.py`: OUTPUT/{trimmed,untrimmed}/{annotations.json,videos/}. Run again, it
+does nothing; interrupted, it continues.""",
+    )
     default = SyntheticConfig()
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write")
     for flag, kind, meaning in (
@@ -294,7 +338,13 @@ def _run_synthetic(options: argparse.Namespace) -> None:
 
 def _add_features(subcommands: Subcommands) -> None:
     parser = _subparser(
-        subcommands, "features", run=_run_features, help="check and convert feature files of other tools"
+        subcommands,
+        "features",
+        run=_run_features,
+        help="check and convert feature files of other tools",
+        description="""Read the feature files of other tools (a folder of .npy, .npz, .pt or .h5, or one .h5, .npz or .pt of all videos), check
+them against the annotations, and write a feature directory. What is wrong is left out and listed; the exit code is then 1.
+Without --output it only checks.""",
     )
     add = parser.add_argument
     add("--source", required=True, metavar="PATH", help="a folder of one file per video, or one file of all")

@@ -55,9 +55,9 @@ def split_videos(
         group = (groups or {}).get(video)
         members[("video", video) if group is None else ("group", group)].append(video)
     if len(members) < 2:
-        raise ValueError(
-            f"there are {len(labels)} videos in {len(members)} group; a split needs at least two groups."
-        )
+        what = "all videos are in one group" if len(labels) > 1 else "there is only one video"
+        what = what if labels else "there is no video"
+        raise ValueError(f"{what}; a split needs at least two groups of videos.")
     generator = random.Random(seed)
     side_of = _assign(members, labels, validation_share, generator)
     subset_of = {video: SIDES[side_of[group]] for group, videos in members.items() for video in videos}

@@ -97,7 +97,7 @@ def _with_videos(official: Official, videos: Path, *, workers: int) -> Official:
     official, absent = with_found_files(official, videos)
     if absent:
         shown = ", ".join(absent[:NUM_NAMES_SHOWN]) + (", ..." if len(absent) > NUM_NAMES_SHOWN else "")
-        say(f"{len(absent)} of {len(official.videos)} videos are not in {videos}: {shown}")
+        say(f"videos that are not in {videos} ({len(absent)} of {len(official.videos)}): {shown}")
     paths, failures = {}, {}
     missing = without_duration(official)
     for name in missing:
@@ -114,7 +114,7 @@ def _with_videos(official: Official, videos: Path, *, workers: int) -> Official:
         shown = "".join(f"\n  {text}" for text in list(failures.values())[:NUM_NAMES_SHOWN])
         more = f"\n  and {len(failures) - NUM_NAMES_SHOWN} more" if len(failures) > NUM_NAMES_SHOWN else ""
         raise ValueError(
-            f"{len(failures)} of the {len(missing)} videos whose duration is wanted cannot be opened; repair them, give "
+            f"videos whose duration is wanted cannot be opened ({len(failures)} of {len(missing)}); repair them, give "
             f"--durations FILE, or take them out of the source:{shown}{more}"
         )
     lengths = {
@@ -202,10 +202,17 @@ def say_split(split: Split, output: Path) -> None:
     for label, (training, validation) in rarest:
         say(f"{label:<{max(width, 11)}}  {training:>8}  {validation:>10}")
     if len(split.videos_of_class) > len(rarest):
-        say(f"and {len(split.videos_of_class) - len(rarest)} classes with more videos")
+        num_more = len(split.videos_of_class) - len(rarest)
+        say(f"and {num_more} {_classes(num_more)} with more videos")
     for side in ("training", "validation"):
         absent = split.absent(side)
         if absent:
             more = ", ..." if len(absent) > NUM_NAMES_SHOWN else ""
-            say(f"in no {side} video: {len(absent)} classes: {', '.join(absent[:NUM_NAMES_SHOWN])}{more}")
+            say(
+                f"in no {side} video: {len(absent)} {_classes(len(absent))}: {', '.join(absent[:NUM_NAMES_SHOWN])}{more}"
+            )
     say(f"annotations: {output}")
+
+
+def _classes(count: int) -> str:
+    return "classes" if count > 1 else "class"

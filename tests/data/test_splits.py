@@ -88,7 +88,7 @@ def test_validation_always_has_something_to_find():
         ({"validation_share": 1.0}, "the validation share is 1; it must lie between 0 and 1"),
         (
             {"validation_share": 0.5, "groups": {"a": 1, "b": 1}},
-            "2 videos in 1 group; a split needs at least two",
+            "all videos are in one group; a split needs at least two",
         ),
     ],
 )

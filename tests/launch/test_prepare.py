@@ -39,4 +39,20 @@ def test_wrong_value_exits_2_and_names_the_key(prepare, tmp_path, capsys):
 def test_help_shows_the_commands_to_copy(prepare, capsys):
     with pytest.raises(SystemExit):
         prepare.main(["synthetic", "--help"])
-    assert "python launch/prepare.py synthetic --output" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.count("python launch/prepare.py synthetic --output") == 3
+    assert "features" not in shown  # of other commands
+
+
+def test_help_of_a_table_names_all_its_columns(prepare, capsys):
+    with pytest.raises(SystemExit):
+        prepare.main(["csv", "--help"])
+    shown = capsys.readouterr().out
+    assert "`video,start,end,label[,subset][,group][,duration][,fps][,video_start]`" in shown
+    assert "python launch/prepare.py csv --source" in shown
+
+
+def test_help_shows_a_command_of_two_lines_whole(prepare, capsys):
+    with pytest.raises(SystemExit):
+        prepare.main(["features", "--help"])
+    assert "--stride-frames 4 --frames 16 --name i3d" in capsys.readouterr().out
