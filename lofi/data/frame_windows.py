@@ -61,6 +61,8 @@ class FrameWindows(Dataset[WindowSample]):
         snippet_jitter: float = 0.0,
         decoder: DecoderChoice = "auto",
         decode_timeout_sec: float | None = None,
+        process: ReadingProcess | None = None,
+        infos: Mapping[str, VideoInfo] | None = None,
     ) -> None:
         """Decoded windows.
 
@@ -81,6 +83,8 @@ class FrameWindows(Dataset[WindowSample]):
             snippet_jitter: in training, draw the place of each snippet in its cell anew each epoch: 0 the middle, 1 anywhere.
             decoder: as `open_video` takes it.
             decode_timeout_sec: read in a child that is ended when nothing comes of it for so long; None reads in this process.
+            process: such a child that there is already; a worker starts its own.
+            infos: of videos that were opened before, by name.
         """
         self.windows = PackedWindows(windows)
         self.paths = dict(paths)
@@ -98,12 +102,10 @@ class FrameWindows(Dataset[WindowSample]):
         self._color_jitter = color_jitter
         self._snippet_jitter = snippet_jitter
         self._decoder = decoder
-        self._process = (
-            None
-            if decode_timeout_sec is None
-            else ReadingProcess(timeout_sec=decode_timeout_sec, decoder=decoder)
-        )
-        self._infos: OrderedDict[str, VideoInfo] = OrderedDict()
+        self._process = process
+        if process is None and decode_timeout_sec is not None:
+            self._process = ReadingProcess(timeout_sec=decode_timeout_sec, decoder=decoder)
+        self._infos: OrderedDict[str, VideoInfo] = OrderedDict(infos or {})
         self._named: set[str] = set()
         self._open: tuple[str, VideoReader | RemoteReader] | None = None
 

@@ -18,8 +18,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -141,18 +139,6 @@ class RemoteReader:
         )
         self.num_frames_decoded += num_decoded
         return frames
-
-
-@contextmanager
-def opened_video(
-    path: Path, *, decoder: DecoderChoice = "auto", timeout_sec: float | None
-) -> Iterator[VideoReader | RemoteReader]:
-    """A video, open in a child that is ended afterwards; in this process where `timeout_sec` is None."""
-    if timeout_sec is None:
-        yield open_video(path, decoder=decoder)
-        return
-    with closing(ReadingProcess(timeout_sec=timeout_sec, decoder=decoder)) as process:
-        yield process.open(path)
 
 
 def _start_child() -> tuple["subprocess.Popen[bytes]", "Connection[Any, Any]"]:

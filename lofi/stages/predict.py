@@ -26,8 +26,9 @@ import torch
 from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import Annotations, read_annotations
-from lofi.data.decode import DecodeError
-from lofi.data.reading_process import opened_video
+from lofi.data.decode import DecodeError, open_video
+from lofi.data.reading_process import ReadingProcess
+from lofi.data.video_info import VideoInfo
 from lofi.engine.run_directory import package_versions
 from lofi.evaluation.predictions import write_predictions
 from lofi.files import write_json, write_text
@@ -112,33 +113,49 @@ def run_prediction(options: PredictOptions) -> Predicted:
     _check_shown(options, detector.recipe)
     output = options.output or options.run / "predictions"
     _open_output(output, settings=_settings(detector), restart=options.restart)
+    data = detector.recipe.data
+    process = None
+    if data.decode_timeout_sec is not None:
+        process = ReadingProcess(timeout_sec=data.decode_timeout_sec, decoder=data.decoder)
     page_options = PageOptions(
         run=options.run.name,
         classes=detector.classes,
         copy_videos=options.copy_videos,
         output=output,
-        decoder=detector.recipe.data.decoder,
-        decode_timeout_sec=detector.recipe.data.decode_timeout_sec,
+        decoder=data.decoder,
+        process=process,
     )
     failures: dict[str, str] = {}
     num_new = 0
     for file in files:
-        record_path = _record_path(output, file.name)
+        record_path, info = _record_path(output, file.name), None
         try:
             record = _whole_record(record_path, file)
             if record is None:
                 record_path.unlink(missing_ok=True)
-                record = _predict(detector, file, workers=options.workers)
+                info = (
+                    open_video(file.path, decoder=data.decoder).info
+                    if process is None
+                    else process.open(file.path).info
+                )
+                record = _predict(detector, file, info=info, workers=options.workers, process=process)
                 write_json(record_path, record)
                 num_new += 1
                 say(_described(record))
             if options.pages:
                 write_page(
-                    _as_shown(record, options), truth=file.annotated, options=page_options, path=file.path
+                    _as_shown(record, options),
+                    truth=file.annotated,
+                    options=page_options,
+                    path=file.path,
+                    info=info,
                 )
         except (DecodeError, OSError, ValueError) as error:
-            failures[file.name] = error.reason if isinstance(error, DecodeError) else str(error)
-            say(f"failed: {file.name}: {failures[file.name]} ({file.path})")
+            reason = error.reason if isinstance(error, DecodeError) else str(error)
+            failures[file.name] = reason
+            say(f"failed: {file.name}: {reason}" + ("" if str(file.path) in reason else f" ({file.path})"))
+    if process is not None:
+        process.close()
     if num_new + len(failures) < len(files):
         say(f"{len(files) - num_new - len(failures)} videos were predicted already")
     records = [_as_shown(record, options) for record in _all_records(output)]
@@ -242,17 +259,23 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _predict(detector: VideoDetector, file: VideoFile, *, workers: int | None) -> dict[str, Any]:
+def _predict(
+    detector: VideoDetector,
+    file: VideoFile,
+    *,
+    info: VideoInfo,
+    workers: int | None,
+    process: ReadingProcess | None,
+) -> dict[str, Any]:
     """A video's record."""
     begin = time.perf_counter()
-    data = detector.recipe.data
-    with opened_video(file.path, decoder=data.decoder, timeout_sec=data.decode_timeout_sec) as reader:
-        info = reader.info
     predicted = predict_video(
         detector,
         file,
+        info=info,
         duration_sec=_duration_sec(file) or info.duration_sec,
         workers=detector.recipe.data.workers if workers is None else workers,
+        process=process,
     )
     return {
         "video": file.name,

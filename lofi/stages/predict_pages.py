@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from lofi.data.annotated_video import AnnotatedVideo
+from lofi.data.decode import VideoReader, open_video
 from lofi.data.grid import frame_indices
-from lofi.data.reading_process import opened_video
+from lofi.data.reading_process import ReadingProcess, RemoteReader
 from lofi.data.video_info import DecodeError, DecoderChoice, VideoInfo
 from lofi.files import write_text
 from lofi.report.prediction_page import (
@@ -44,11 +45,17 @@ class PageOptions:
     copy_videos: bool
     output: Path
     decoder: DecoderChoice = "auto"
-    decode_timeout_sec: float | None = 120.0
+    process: ReadingProcess | None = None
+    """Reads the videos; None: this one does."""
 
 
 def write_page(
-    record: Mapping[str, Any], *, truth: AnnotatedVideo | None, options: PageOptions, path: Path
+    record: Mapping[str, Any],
+    *,
+    truth: AnnotatedVideo | None,
+    options: PageOptions,
+    path: Path,
+    info: VideoInfo | None = None,
 ) -> Path:
     """Write a video's page, unless the one that is there shows the same. Returns its path.
 
@@ -57,6 +64,7 @@ def write_page(
         truth: its annotations, where there are any.
         options: of all pages.
         path: of the video's file.
+        info: what is known of it; None opens it anew where the page needs pictures.
     """
     page = options.output / page_url(str(record["video"]), quoted=False)
     if options.copy_videos:
@@ -72,7 +80,7 @@ def write_page(
     }
     stamp = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if stamp_of(page) != stamp:
-        pictures, problem = _pictures(path, record["detections"], options=options)
+        pictures, problem = _pictures(path, record["detections"], options=options, info=info)
         text = render_prediction_page({**content, "pictures": pictures, "problem": problem}, stamp=stamp)
         write_text(page, text)
     return page
@@ -99,30 +107,38 @@ def _copied(path: Path, output: Path) -> Path:
     """The video's copy in OUTPUT/videos, made where it is not there yet."""
     folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]
     copy = output / "videos" / folder / path.name
-    status = path.stat()
-    if not copy.is_file() or copy.stat().st_size != status.st_size:
+    if not copy.is_file() or _stamp(copy) != _stamp(path):
         copy.parent.mkdir(parents=True, exist_ok=True)
         partial = copy.with_name(f".{copy.name}.partial")
-        shutil.copyfile(path, partial)
+        shutil.copy2(path, partial)
         os.replace(partial, copy)
     return copy
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """Bytes, and when it was written (in units of two seconds: not every file system tells less)."""
+    status = path.stat()
+    return status.st_size, int(status.st_mtime) // 2
+
+
 def _pictures(
-    path: Path, detections: Sequence[Mapping[str, Any]], *, options: PageOptions
+    path: Path, detections: Sequence[Mapping[str, Any]], *, options: PageOptions, info: VideoInfo | None
 ) -> tuple[list[str], str | None]:
     """JPEG data URIs at the middles of the best detections; and what went wrong, where none could be made."""
     middles_sec = np.array([sum(row["segment"]) / 2 for row in detections[:MAX_PICTURES]])
     if not len(middles_sec):
         return [], None
     try:
-        with opened_video(path, decoder=options.decoder, timeout_sec=options.decode_timeout_sec) as reader:
-            info = reader.info
-            indices = frame_indices(
-                middles_sec, num_frames=info.num_frames, fps=info.fps, timestamps_sec=info.timestamps_sec
-            )
-            height, width = _picture_size(info)
-            frames = reader.read(indices, height=height, width=width, resize="stretch")
+        if options.process is None:
+            reader: VideoReader | RemoteReader = open_video(path, info=info, decoder=options.decoder)
+        else:
+            reader = options.process.open(path, info=info)
+        info = reader.info
+        indices = frame_indices(
+            middles_sec, num_frames=info.num_frames, fps=info.fps, timestamps_sec=info.timestamps_sec
+        )
+        height, width = _picture_size(info)
+        frames = reader.read(indices, height=height, width=width, resize="stretch")
     except DecodeError as error:
         return [], error.reason
     return [_data_uri(frame) for frame in frames], None

@@ -20,8 +20,10 @@ from lofi.batches import WindowBatch
 from lofi.data.annotations import AnnotatedVideo
 from lofi.data.feature_windows import interpolate_rows, snippet_rows
 from lofi.data.frame_windows import FrameWindows
+from lofi.data.reading_process import ReadingProcess
 from lofi.data.sampler import build_loader
 from lofi.data.samples import SampleKey, window_mask
+from lofi.data.video_info import VideoInfo
 from lofi.data.windows import extraction_windows, prediction_windows
 from lofi.heads.postprocess import WindowDetections
 from lofi.inference import merge_videos
@@ -47,15 +49,23 @@ class VideoPrediction:
 
 
 def predict_video(
-    detector: VideoDetector, file: VideoFile, *, duration_sec: float, workers: int
+    detector: VideoDetector,
+    file: VideoFile,
+    *,
+    info: VideoInfo,
+    duration_sec: float,
+    workers: int,
+    process: ReadingProcess | None = None,
 ) -> VideoPrediction:
     """Decode, encode, detect, merge.
 
     Args:
         detector: from `predict_run.open_run`.
         file: the video.
+        info: what is known of it.
         duration_sec: that its windows cover.
-        workers: processes that decode; 0 decodes in this one.
+        workers: processes that decode; 0 decodes by this one.
+        process: reads the video where there are no workers; None: a new one, where the recipe asks for one.
 
     Raises:
         DecodeError: the video, or a part of it, cannot be decoded.
@@ -72,7 +82,9 @@ def predict_video(
         )
     counts = [_num_inside(window, detector.fidelity.num_snippets) for window in encoded]
     with track(f"{file.name}: snippets encoded", total=sum(counts)) as advance:
-        features = _encode(detector, file, encoded, workers=workers, advance=advance)
+        features = _encode(
+            detector, file, encoded, info=info, workers=workers, process=process, advance=advance
+        )
         if making is None:
             found, feature_bytes = _detect_encoded(detector, windows, features)
         else:
@@ -112,7 +124,9 @@ def _encode(
     file: VideoFile,
     windows: Sequence[Window],
     *,
+    info: VideoInfo,
     workers: int,
+    process: ReadingProcess | None,
     advance: Callable[[int], Any],
 ) -> Iterator[Tensor]:
     """The features of each window's snippets inside the video, (n, D) on the device, window after window."""
@@ -127,6 +141,8 @@ def _encode(
         resize=detector.resize,
         decoder=detector.recipe.data.decoder,
         decode_timeout_sec=detector.recipe.data.decode_timeout_sec,
+        process=process,
+        infos={file.name: info},
     )
     keys = [
         [SampleKey(index=index, fidelity=replace(detector.fidelity, num_snippets=count))]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from tiny_runs import SIDE, recipe_file, tiny_overrides
 
 from lofi.config.load import load_extraction_recipe
 from lofi.config.objectives import OWN_PARTS
+from lofi.data.reading_process import ReadingProcess
 from lofi.stages.evaluate import evaluate_run
 from lofi.stages.extract import run_extraction
 from lofi.stages.predict import PredictOptions, run_prediction
@@ -207,6 +209,46 @@ def test_a_video_that_fails_is_named_and_the_others_go_on(trained, benchmark, pr
     index = (output / "index.html").read_text()
     assert "1 video failed" in index
     assert predicted.failures["bad"] in index
+
+
+def test_a_video_that_fails_while_it_is_read_is_named_with_its_file_once(
+    trained, benchmark, predict, tmp_path, capsys
+):
+    content = bytearray(next(benchmark.videos.glob("*.mp4")).read_bytes())
+    begin = content.index(b"mdat") + 4
+    middle = begin + (content.index(b"moov") - begin) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    video = tmp_path / "torn.mp4"
+    video.write_bytes(content)
+    assert predict(trained("lofi_s_tiny_actionformer"), videos=[str(video)]).failures.keys() == {"torn"}
+    line = next(line for line in capsys.readouterr().out.splitlines() if "failed: torn: " in line)
+    assert line.count(str(video)) == 1
+
+
+def test_one_process_reads_all_videos_and_opens_each_once(trained, benchmark, predict, tmp_path, monkeypatch):
+    asked, ask = [], ReadingProcess._ask
+
+    def spy(self, path, kind, *rest):
+        answer = ask(self, path, kind, *rest)
+        asked.append((self.pid, kind))
+        return answer
+
+    monkeypatch.setattr(ReadingProcess, "_ask", spy)
+    predicted = predict(trained("lofi_s_tiny_actionformer"), output=tmp_path / "out", pages=True, workers=0)
+    assert predicted.num_new > 1
+    assert [kind for _, kind in asked].count("open") == predicted.num_new
+    assert len({pid for pid, _ in asked}) == 1
+
+
+def test_a_copied_video_is_copied_again_when_it_was_replaced(trained, benchmark, predict, tmp_path):
+    run, output, video = trained("lofi_s_tiny_actionformer"), tmp_path / "out", tmp_path / "a.mp4"
+    content = next(benchmark.videos.glob("*.mp4")).read_bytes()
+    for number, each in enumerate([content, content.replace(b"VideoHandler", b"Some handler")]):
+        video.write_bytes(each)
+        os.utime(video, (10**9 - 60 * number,) * 2)  # the later one is no newer
+        predict(run, videos=[str(video)], output=output, pages=True, copy_videos=True)
+    assert [copy.read_bytes() for copy in (output / "videos").rglob("*.mp4")] == [each]
+    assert each != content
 
 
 def test_pages_are_written_once_and_again_when_they_would_differ(trained, benchmark, predict, tmp_path):
