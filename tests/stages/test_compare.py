@@ -307,7 +307,7 @@ def test_with_several_ranks_an_error_of_one_is_raised(write, monkeypatch):
             ("lr: 0.002", "lrr: 0.002"),
             r"tac_tiny\.yaml: optimizer\.lrr is not an option \(did you mean lr\?\)",
         ),
-        (("objective: tac", "objective: tap"), r"tac_tiny\.yaml: objective\.name is 'tap'"),
+        (("name: tac\n", "name: tap\n"), r"tac_tiny\.yaml: objective\.name is 'tap'"),
     ],
 )
 def test_a_wrong_recipe_in_a_chain_is_refused_before_any_work(change, expected, write):
