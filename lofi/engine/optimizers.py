@@ -35,7 +35,7 @@ class SgdConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdamwConfig:
-    """Adam with decoupled weight decay (not applied to biases, norms and other vectors)."""
+    """Adam with decoupled weight decay, of the weights of linear layers and convolutions alone (`is_decayed`)."""
 
     lr: float = 1e-4
     """Base learning rate of everything but the encoder."""
@@ -48,7 +48,7 @@ class AdamwConfig:
     beta2: float = 0.999
     """Decay of the second moment."""
     weight_decay: float = 0.05
-    """Decoupled, on weight matrices and kernels."""
+    """Decoupled, on the weights of linear layers and convolutions; never on biases, norms, scales, tokens and position tables."""
 
     def __post_init__(self) -> None:
         _check_rates(self.lr, self.encoder_lr, self.weight_decay, self.encoder_layer_decay)
@@ -75,7 +75,7 @@ OPTIMIZERS: dict[str, type[SgdConfig] | type[AdamwConfig]] = {
 
 
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Group the parameters that require grad by role (`encoder.*`, `adapter.*` or not) and, for AdamW, by shape (decayed or not);
+    """Group the parameters that require grad by role (`encoder.*`, `adapter.*` or not) and, for AdamW, by kind (`is_decayed`);
     the encoder's also by depth where its learning rate decays from block to block.
 
     The layer-wise decay is that of BEiT and VideoMAE (arXiv:2106.08254, appendix): with factor d and blocks 0 to n - 1 (the
@@ -89,22 +89,32 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[st
         if parameter.requires_grad:
             block = name.partition(".")[0]
             role = block if block in ("encoder", "adapter") else "head"
-            is_decayed = isinstance(config, SgdConfig) or parameter.ndim > 1
+            decays = isinstance(config, SgdConfig) or is_decayed(name, parameter)
             depth = depths.get(id(parameter), -1)
-            groups.setdefault((role, depth, is_decayed), []).append(parameter)
+            groups.setdefault((role, depth, decays), []).append(parameter)
     encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr
     last = max(depths.values(), default=-1)
     return [
         {
-            "name": (role if depth < 0 else f"{role}_{depth}") + ("" if is_decayed else "_no_decay"),
+            "name": (role if depth < 0 else f"{role}_{depth}") + ("" if decays else "_no_decay"),
             "params": parameters,
             "lr": encoder_lr * (1.0 if depth < 0 else config.encoder_layer_decay ** (last - depth))
             if role == "encoder"
             else config.lr,
-            "weight_decay": config.weight_decay if is_decayed else 0.0,
+            "weight_decay": config.weight_decay if decays else 0.0,
         }
-        for (role, depth, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (role, depth, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether AdamW decays a parameter: the weights of linear layers and convolutions, which have more than one dimension and a
+    name that ends in "weight", and nothing else.
+
+    The rule of ActionFormer's and TriDet's code, whose scales of residual branches, of shape (C, 1), do not decay; of VideoMAE's
+    and Swin's, whose tokens and position tables do not. SGD decays everything, as LoFi states it.
+    """
+    return parameter.ndim > 1 and name.endswith("weight")
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.r2plus1d import R2plus1dConfig
-from lofi.encoders.videomae import Size, Videomae
+from lofi.encoders.choices import R2plus1dConfig
+from lofi.encoders.videomae import Videomae
+from lofi.encoders.videomae_sizes import Size
 from lofi.engine.optimizers import (
     Adamw8bitConfig,
     AdamwConfig,
@@ -15,6 +16,8 @@ from lofi.engine.optimizers import (
     build_optimizer,
     parameter_groups,
 )
+from lofi.heads import HEADS
+from lofi.heads.proposals.alignment import AlignedLinear
 from lofi.memory.counting import storage_bytes
 
 
@@ -34,6 +37,35 @@ def test_encoder_and_head_have_their_own_rates_and_vectors_no_decay():
         "head": (1e-3, 0.05, 1),
         "head_no_decay": (1e-3, 0.0, 1),
     }
+
+
+def decayed_names(module):
+    groups = parameter_groups(module, AdamwConfig(weight_decay=0.05))
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_of_a_head_all_linear_and_convolution_weights_decay_and_nothing_else(head):
+    config_class, build = HEADS[head]
+    with torch.device("meta"):
+        module = build(config_class(), feature_width=8, num_classes=3)
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, AlignedLinear)
+    weights = {f"{name}.weight" for name, layer in module.named_modules() if isinstance(layer, layers)}
+    assert decayed_names(module) == weights
+    assert all(parameter.ndim > 1 for name, parameter in module.named_parameters() if name in weights)
+
+
+def test_scales_tokens_and_position_tables_do_not_decay():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(4, 1))
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+            self.pos_embed = nn.Parameter(torch.zeros(1, 5, 4))
+            self.attention = nn.MultiheadAttention(4, 2)
+
+    assert decayed_names(Table()) == {"attention.in_proj_weight", "attention.out_proj.weight"}
 
 
 def test_an_adapter_is_a_group_of_its_own_at_the_heads_rate():
