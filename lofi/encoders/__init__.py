@@ -2,16 +2,28 @@
 
 from typing import Any
 
-from lofi.encoders.image import ImageConfig, build_image
-from lofi.encoders.mvit import MvitConfig, build_mvit
-from lofi.encoders.r2plus1d import R2plus1dConfig, build_r2plus1d
-from lofi.encoders.resnet3d import Resnet3dConfig, build_resnet3d
-from lofi.encoders.s3d import S3dConfig, build_s3d
-from lofi.encoders.swin3d import Swin3dConfig, build_swin3d
-from lofi.encoders.tiny import TinyConfig, build_tiny
-from lofi.encoders.tsm import TsmConfig, build_tsm
-from lofi.encoders.tsm_resnet import TsmResnetConfig, build_tsm_resnet
-from lofi.encoders.videomae import VideomaeConfig, build_videomae
+from lofi.encoders.choices import (
+    ImageConfig,
+    MvitConfig,
+    R2plus1dConfig,
+    Resnet3dConfig,
+    S3dConfig,
+    Swin3dConfig,
+    TinyConfig,
+    TsmConfig,
+    TsmResnetConfig,
+    VideomaeConfig,
+    build_image,
+    build_mvit,
+    build_r2plus1d,
+    build_resnet3d,
+    build_s3d,
+    build_swin3d,
+    build_tiny,
+    build_tsm,
+    build_tsm_resnet,
+    build_videomae,
+)
 
 ENCODERS: dict[str, tuple[type[Any], Any]] = {
     "tiny": (TinyConfig, build_tiny),

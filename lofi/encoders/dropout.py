@@ -9,7 +9,6 @@ computes alike. Gradient paths that encode snippets in other groups, or again in
 from typing import Any
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 RESOLUTION_BITS = 53
@@ -99,6 +98,8 @@ def _take_seeds(block: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 def remove_drop_path(network: nn.Module) -> None:
     """Without timm's own drop path, which would draw for all snippets of a call together. (timm's networks are made with a rate
     of zero anyway, but read it off a tensor, so that on fake tensors it could be anything.)"""
+    from timm.layers import DropPath
+
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, DropPath):

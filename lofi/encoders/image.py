@@ -9,51 +9,17 @@ timm's plain vision transformers take any size that their patches divide: their 
 frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> the image model -> (N,T,D) [-> temporal convolution] -> mean (N,D).
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import timm
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout, remove_drop_path
-from lofi.encoders.freezing import NormMode
 from lofi.encoders.normalize_frames import NormalizeFrames
-from lofi.encoders.options import check_choice, check_encoder_options
 from lofi.encoders.temporal_adapter import TemporalAdapter
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageConfig:
-    """The `image` encoder; D is the model's own width."""
-
-    network: str = "vit_small_patch16_224"
-    """timm's name, such as vit_base_patch16_clip_224.openai, vit_small_patch14_dinov2.lvd142m, convnextv2_tiny."""
-    temporal: Literal["mean", "convolution"] = "mean"
-    """How a snippet's frames become one vector."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or a library's name; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    norm: NormMode = "frozen"
-    """Batch norms, where the model has any: frozen, affine (statistics frozen, weights learn) or train."""
-    frozen_stages: int = 0
-    """First stages that do not learn: of a vision transformer its embedding, then each block; else 0, or 1 for the model."""
-
-    def __post_init__(self) -> None:
-        check_choice("temporal", self.temporal, ("mean", "convolution"))
-        check_encoder_options(self)
-
-
-def build_image(config: ImageConfig) -> "ImageEncoder":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s. ValueError for a name that timm lacks."""
-    return ImageEncoder(
-        network=config.network, has_convolution=config.temporal == "convolution", dropout=config.dropout
-    )
 
 
 class ImageEncoder(nn.Module):

@@ -7,14 +7,11 @@ torchvision's blocks interpolate linearly for other sizes. The feature is the no
 frames (N,3,T,H,W) uint8 -> float -> patches (N,1 + T/2 * H/4 * W/4,96) -> 16 blocks -> class token -> (N,768).
 """
 
-from dataclasses import dataclass
-
 import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout, drop_path_rates, drop_paths_by_seed
 from lofi.encoders.normalize_frames import NormalizeFrames
-from lofi.encoders.options import check_encoder_options
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
@@ -23,30 +20,6 @@ MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 LEAST_SIDE = 32
 """Pixels: the last blocks' maps are 32 times smaller."""
 NUM_BLOCKS = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class MvitConfig:
-    """The `mvit` encoder (v2, S); D is 768. Its norms are per position: there is nothing to freeze."""
-
-    drop_path: float = 0.0
-    """Share of the snippets for which the last block's branches are dropped in training, rising from 0; in [0, 1)."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or torchvision:NAME; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    frozen_stages: int = 0
-    """First stages that do not learn: the patches' embedding, then each of 16 blocks."""
-
-    def __post_init__(self) -> None:
-        check_encoder_options(self, num_stages=1 + NUM_BLOCKS)
-
-
-def build_mvit(config: MvitConfig) -> "Mvit":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return Mvit(drop_path=config.drop_path, dropout=config.dropout)
 
 
 class Mvit(nn.Module):

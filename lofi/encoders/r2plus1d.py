@@ -8,14 +8,10 @@ its last linear layer. Time is divided by 8 (rounded up), space by 16, in MMActi
 frames (N,3,T,H,W) uint8 -> float -> stem -> layer1..layer4 on (N,C,T',H',W') -> (N,512).
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout
-from lofi.encoders.freezing import NORM_MODES, NormMode
 from lofi.encoders.normalize_frames import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -29,47 +25,6 @@ from lofi.protocols import RunBlock, call_block
 
 STRIDES = {"published": 16, "mmaction2": 32}
 """Layout -> pixels of input per position of the last feature map."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class R2plus1dConfig:
-    """The `r2plus1d` encoder; D is 512."""
-
-    depth: Literal[18, 34] = 18
-    """Layers. torchvision has weights for 18."""
-    layout: Literal["published", "mmaction2"] = "published"
-    """Whose network of 34 layers: that of TSP's and other weights, or MMAction2's."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or a name such as torchvision:DEFAULT (`weights/sources.py`); none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    norm: NormMode = "frozen"
-    """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 5; the stem is the first."""
-
-    def __post_init__(self) -> None:
-        if self.depth not in (18, 34):
-            raise ValueError(f"encoder.depth is {self.depth}; it must be 18 or 34.")
-        if self.layout not in STRIDES:
-            raise ValueError(f"encoder.layout is {self.layout!r}; it must be published or mmaction2.")
-        if self.layout == "mmaction2" and self.depth != 34:
-            raise ValueError(
-                f"encoder.layout: mmaction2 has 34 layers, not {self.depth}; set encoder.depth: 34."
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"encoder.dropout is {self.dropout}; it must lie in [0, 1).")
-        if self.norm not in NORM_MODES:
-            raise ValueError(f"encoder.norm is {self.norm!r}; it must be one of {', '.join(NORM_MODES)}.")
-        if not 0 <= self.frozen_stages <= 5:
-            raise ValueError(f"encoder.frozen_stages is {self.frozen_stages}; it must lie in 0 to 5.")
-
-
-def build_r2plus1d(config: R2plus1dConfig) -> "R2plus1d":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return R2plus1d(depth=config.depth, layout=config.layout, dropout=config.dropout)
 
 
 class R2plus1d(nn.Module):

@@ -7,16 +7,11 @@ by 8 in R3D and not at all in MC3.
 frames (N,3,T,H,W) uint8 -> float -> stem -> layer1..layer4 on (N,C,T',H',W') -> (N,512).
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout
-from lofi.encoders.freezing import NormMode
 from lofi.encoders.normalize_frames import KINETICS_MEAN, KINETICS_STD, NormalizeFrames
-from lofi.encoders.options import check_choice, check_encoder_options
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
@@ -24,33 +19,6 @@ NETWORKS = ("r3d_18", "mc3_18")
 """torchvision's names of the networks and their weights. Trained on 16 frames at 112 pixels."""
 STRIDE = 16
 """Pixels of input per position of the last feature map."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resnet3dConfig:
-    """The `resnet3d` encoder; D is 512."""
-
-    network: Literal["r3d_18", "mc3_18"] = "r3d_18"
-    """torchvision's name."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or torchvision:NAME; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    norm: NormMode = "frozen"
-    """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 5; the stem is the first."""
-
-    def __post_init__(self) -> None:
-        check_choice("network", self.network, NETWORKS)
-        check_encoder_options(self, num_stages=5)
-
-
-def build_resnet3d(config: Resnet3dConfig) -> "Resnet3d":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return Resnet3d(network=config.network, dropout=config.dropout)
 
 
 class Resnet3d(nn.Module):

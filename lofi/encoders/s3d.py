@@ -7,15 +7,11 @@ over the windows; here it is the plain mean over all positions, which is the sam
 frames (N,3,T,H,W) uint8 -> float -> 16 modules on (N,C,T',H',W') -> (N,1024).
 """
 
-from dataclasses import dataclass
-
 import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout
-from lofi.encoders.freezing import NormMode
 from lofi.encoders.normalize_frames import KINETICS_MEAN, KINETICS_STD, NormalizeFrames
-from lofi.encoders.options import check_encoder_options
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
@@ -24,30 +20,6 @@ LEAST_FRAMES, LEAST_SIDE = 8, 32
 
 STAGE_STARTS = (0, 1, 4, 7, 13)
 """Where stages begin among the 16 modules: at each pooling."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class S3dConfig:
-    """The `s3d` encoder; D is 1024."""
-
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or torchvision:NAME; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    norm: NormMode = "frozen"
-    """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 5; the stem is the first."""
-
-    def __post_init__(self) -> None:
-        check_encoder_options(self, num_stages=len(STAGE_STARTS))
-
-
-def build_s3d(config: S3dConfig) -> "S3d":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return S3d(dropout=config.dropout)
 
 
 class S3d(nn.Module):

@@ -9,48 +9,17 @@ torchvision's weights were trained on 32 frames, 2 apart, at 224 pixels.
 frames (N,3,T,H,W) uint8 -> float -> patches (N,T/2,H/4,W/4,C) -> four stages, space halved between them -> norm, mean -> (N,D).
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformerBlock
 
 from lofi.encoders.dropout import SnippetDropout, drop_path_rates, drop_paths_by_seed
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
-from lofi.encoders.options import check_choice, check_encoder_options
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
 NETWORKS = {"tiny": "swin3d_t", "small": "swin3d_s", "base": "swin3d_b"}
 """Size -> torchvision's name of the network and its weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Swin3dConfig:
-    """The `swin3d` encoder. Its norms are per position: there is nothing to freeze."""
-
-    size: Literal["tiny", "small", "base"] = "tiny"
-    """Video Swin T, S, B. D is 768, 768, 1024."""
-    drop_path: float = 0.0
-    """Share of the snippets for which the last block's branches are dropped in training, rising from 0; in [0, 1)."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or torchvision:NAME; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 5; the patches' embedding is the first."""
-
-    def __post_init__(self) -> None:
-        check_choice("size", self.size, NETWORKS)
-        check_encoder_options(self, num_stages=5)
-
-
-def build_swin3d(config: Swin3dConfig) -> "Swin3d":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return Swin3d(network=NETWORKS[config.size], drop_path=config.drop_path, dropout=config.dropout)
 
 
 class Swin3d(nn.Module):

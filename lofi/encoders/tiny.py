@@ -8,8 +8,6 @@ scratch works at any fidelity without batch statistics, which a frozen batch nor
 frames (N,3,T,H,W) uint8 -> float -> 3 stages, (N,C,T,H/8,W/8) at the end, sides rounded up -> mean -> (N,D), D = C3.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,37 +18,6 @@ from lofi.protocols import RunBlock, call_block
 
 LEAST_SIDE = 9
 """Pixels. The last feature map must keep two positions a side: one is no sample to take statistics of."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TinyConfig:
-    """The `tiny` encoder. Its norms are per snippet: there is nothing to freeze."""
-
-    channels: tuple[int, ...] = (16, 32, 64)
-    """Channels of the three stages; the last is D."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file of this program or a run directory; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 3."""
-
-    def __post_init__(self) -> None:
-        if len(self.channels) != 3 or min(self.channels) < 1:
-            raise ValueError(
-                f"encoder.channels is {list(self.channels)}; it must be three numbers, each at least 1."
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"encoder.dropout is {self.dropout}; it must lie in [0, 1).")
-        if not 0 <= self.frozen_stages <= 3:
-            raise ValueError(f"encoder.frozen_stages is {self.frozen_stages}; it must lie in 0 to 3.")
-
-
-def build_tiny(config: TinyConfig) -> "Tiny":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return Tiny(channels=tuple(config.channels), dropout=config.dropout)
 
 
 class Tiny(nn.Module):

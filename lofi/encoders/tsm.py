@@ -9,8 +9,7 @@ frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> stem, stages -> pooled (N*T,D) 
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torchvision
@@ -21,9 +20,7 @@ from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from lofi.encoders.dropout import SnippetDropout, remove_drop_path
-from lofi.encoders.freezing import NormMode
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
-from lofi.encoders.options import check_choice, check_encoder_options
 from lofi.encoders.tsm_resnet import shift_frames
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
@@ -62,42 +59,6 @@ STEMS = {
     "timm ResNet": ("conv1", "bn1", "act1", "maxpool"),
 }
 """Where the library keeps the stem's layers beside the stages, they become one module."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TsmConfig:
-    """The `tsm` encoder; D is the width that the network gives to its last linear layer."""
-
-    library: Literal["torchvision", "timm"] = "torchvision"
-    """Whose network."""
-    network: str = "resnet18"
-    """The library's name of a ResNet, ResNeXt, RegNet or ConvNeXt, such as resnext50_32x4d, convnext_tiny, regnety_032."""
-    temporal_shift_fraction: float = 0.125
-    """Share of the channels shifted each way, 0 to 0.5; 0 is the image network per frame. TSM's weights need 0.125."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or a library's name; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    norm: NormMode = "frozen"
-    """Batch norms: frozen, affine (statistics frozen, weights learn) or train. Without effect on ConvNeXt, which has none."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 5; the stem is the first."""
-
-    def __post_init__(self) -> None:
-        check_choice("library", self.library, ("torchvision", "timm"))
-        check_encoder_options(self, num_stages=5)
-
-
-def build_tsm(config: TsmConfig) -> "Tsm":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s. ValueError for a network that it cannot shift."""
-    return Tsm(
-        library=config.library,
-        network=config.network,
-        temporal_shift_fraction=config.temporal_shift_fraction,
-        dropout=config.dropout,
-    )
 
 
 class Tsm(nn.Module):

@@ -9,16 +9,12 @@ Unlike TSM's code the snippet may have any number of frames.
 frames (N,3,T,H,W) uint8 -> (N,T,3,H,W) float -> stem -> layer1..layer4 on (N,T,C,H',W') -> (N,D), D = 512 or 2048.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lofi.encoders.dropout import SnippetDropout
-from lofi.encoders.freezing import NORM_MODES, NormMode
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
@@ -28,49 +24,6 @@ RESNETS = {18: "resnet18", 34: "resnet34", 50: "resnet50"}
 
 STRIDE = 32
 """Pixels of input per position of the last feature map."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TsmResnetConfig:
-    """The `tsm_resnet` encoder."""
-
-    depth: Literal[18, 34, 50] = 18
-    """Layers of the ResNet. D is 512 for 18 and 34, 2048 for 50."""
-    temporal_shift_fraction: float = 0.125
-    """Share of the channels shifted each way, 0 to 0.5; 0 is a plain ResNet per frame. TSM's weights need 0.125."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or a name such as torchvision:DEFAULT (`weights/sources.py`); none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    norm: NormMode = "frozen"
-    """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 5; the stem is the first."""
-
-    def __post_init__(self) -> None:
-        if self.depth not in RESNETS:
-            raise ValueError(f"encoder.depth is {self.depth}; it must be 18, 34 or 50.")
-        if not 0 <= self.temporal_shift_fraction <= 0.5:
-            raise ValueError(
-                f"encoder.temporal_shift_fraction is {self.temporal_shift_fraction}; it must lie in [0, 0.5]."
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"encoder.dropout is {self.dropout}; it must lie in [0, 1).")
-        if self.norm not in NORM_MODES:
-            raise ValueError(f"encoder.norm is {self.norm!r}; it must be one of {', '.join(NORM_MODES)}.")
-        if not 0 <= self.frozen_stages <= 5:
-            raise ValueError(f"encoder.frozen_stages is {self.frozen_stages}; it must lie in 0 to 5.")
-
-
-def build_tsm_resnet(config: TsmResnetConfig) -> "TsmResnet":
-    """The bare encoder: weights and freezing are `build.build_encoder`'s."""
-    return TsmResnet(
-        depth=config.depth,
-        temporal_shift_fraction=config.temporal_shift_fraction,
-        dropout=config.dropout,
-    )
 
 
 class TsmResnet(nn.Module):

@@ -13,19 +13,16 @@ frames (N,3,T,H,W) uint8 -> float -> tubelets (N, T/2 * H/16 * W/16, D) + table 
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lofi.encoders.dropout import SnippetDropout, SnippetDropPath, drop_path_rates
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
-from lofi.encoders.options import check_choice, check_encoder_options
+from lofi.encoders.position_table import interpolate_table, sine_table
 from lofi.encoders.temporal_adapter import TemporalAdapter
+from lofi.encoders.videomae_sizes import Size
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
@@ -33,70 +30,6 @@ TUBELET = 2
 """Frames of a tubelet."""
 NATIVE = Fidelity(num_snippets=1, frames=16, height=224, width=224)
 """What the public weights were trained on; the table of positions is made for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """One of the published sizes."""
-
-    width: int
-    """D."""
-    depth: int
-    heads: int
-    patch: int = 16
-    """Pixels, each side."""
-    mlp_ratio: float = 4.0
-
-
-SIZES = {
-    "small": Size(width=384, depth=12, heads=6),
-    "base": Size(width=768, depth=12, heads=12),
-    "large": Size(width=1024, depth=24, heads=16),
-    "huge": Size(width=1280, depth=32, heads=16),
-    "giant": Size(width=1408, depth=40, heads=16, patch=14, mlp_ratio=48 / 11),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideomaeConfig:
-    """The `videomae` encoder. Its norms are per tubelet: there is nothing to freeze."""
-
-    size: Literal["small", "base", "large", "huge", "giant"] = "base"
-    """ViT-S, B, L, H, g. D is 384, 768, 1024, 1280, 1408."""
-    adapters: Literal["none", "beside", "alone"] = "none"
-    """Bottlenecks with a temporal convolution after each block: none, beside weights that learn, or alone (all else is
-    frozen)."""
-    drop_path: float = 0.0
-    """Share of the snippets for which the last block's branches are dropped in training, rising from 0; in [0, 1)."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file or a run directory; none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    frozen_stages: int = 0
-    """First stages that do not learn: the embedding, then each block."""
-
-    def __post_init__(self) -> None:
-        check_choice("size", self.size, SIZES)
-        check_choice("adapters", self.adapters, ("none", "beside", "alone"))
-        check_encoder_options(self, num_stages=SIZES[self.size].depth + 1)
-        if self.frozen_stages and self.adapters == "alone":
-            raise ValueError(
-                f"encoder.frozen_stages is {self.frozen_stages}, which has no effect with encoder.adapters: alone, where "
-                "everything else is frozen; remove it."
-            )
-
-
-def build_videomae(config: VideomaeConfig) -> "Videomae":
-    """The bare encoder: its weights and `frozen_stages` are `build.build_encoder`'s."""
-    return Videomae(
-        SIZES[config.size],
-        has_adapters=config.adapters != "none",
-        adapters_alone=config.adapters == "alone",
-        drop_path=config.drop_path,
-        dropout=config.dropout,
-    )
 
 
 class Videomae(nn.Module):
@@ -203,36 +136,3 @@ class VideomaeBlock(Block):
             drop_path.begin(snippet_seeds)
         x = super().forward(x)
         return x if self.adapter is None else self.adapter(x, num_times)
-
-
-def sine_table(num_positions: int, *, width: int) -> Tensor:
-    """(num_positions, width): sines and cosines in turn, of wavelengths from 2 pi to 20000 pi (Vaswani et al. 2017, 3.5)."""
-    positions = torch.arange(num_positions, dtype=torch.float64)[:, None]
-    place = torch.arange(width)
-    angles = positions / 10000 ** (2 * (place // 2).double() / width)
-    return torch.where(place % 2 == 0, angles.sin(), angles.cos()).to(torch.get_default_dtype())
-
-
-def interpolate_table(table: Tensor, *, grid: tuple[int, ...], to: tuple[int, ...]) -> Tensor:
-    """Position codes of one grid of tubelets -> of another.
-
-    Args:
-        table: (T * H * W, D), row by row.
-        grid: its T, H, W.
-        to: T', H', W'.
-
-    Returns:
-        (T' * H' * W', D): linear in time, bicubic in space; the table itself where the grids are equal.
-    """
-    if grid == to:
-        return table
-    codes_THWD = table.unflatten(0, grid)
-    if grid[0] != to[0]:
-        lines = codes_THWD.permute(1, 2, 3, 0).flatten(0, 1)
-        lines = F.interpolate(lines, size=to[0], mode="linear", align_corners=False)
-        codes_THWD = lines.unflatten(0, grid[1:]).permute(3, 0, 1, 2)
-    if grid[1:] != to[1:]:
-        planes = codes_THWD.permute(0, 3, 1, 2)
-        planes = F.interpolate(planes, size=to[1:], mode="bicubic", align_corners=False)
-        codes_THWD = planes.permute(0, 2, 3, 1)
-    return codes_THWD.flatten(0, 2)

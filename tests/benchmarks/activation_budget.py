@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.r2plus1d import R2plus1dConfig
+from lofi.encoders.choices import R2plus1dConfig
 from lofi.gradients.checkpointed import checkpoint_block
 from lofi.memory.counting import LiveTensorCount, storage_bytes
 

@@ -20,9 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.r2plus1d import R2plus1dConfig
-from lofi.encoders.tiny import TinyConfig
-from lofi.encoders.tsm_resnet import TsmResnetConfig
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
 from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
 from lofi.gradients.joint import encode_joint

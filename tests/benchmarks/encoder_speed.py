@@ -36,7 +36,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lofi.batches import WindowBatch
 from lofi.encoders import ENCODERS
 from lofi.encoders.build import build_encoder
-from lofi.encoders.videomae import VideomaeConfig
+from lofi.encoders.choices import VideomaeConfig
 from lofi.engine import deepspeed_engine
 from lofi.engine.checkpoint import Position
 from lofi.engine.loop import TrainConfig, train

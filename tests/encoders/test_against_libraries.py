@@ -9,11 +9,13 @@ from torch import nn
 
 from lofi.encoders.image import ImageEncoder
 from lofi.encoders.mvit import Mvit
+from lofi.encoders.position_table import interpolate_table, sine_table
 from lofi.encoders.resnet3d import Resnet3d
 from lofi.encoders.s3d import S3d
 from lofi.encoders.swin3d import Swin3d
 from lofi.encoders.tsm import BRANCHES, Tsm
-from lofi.encoders.videomae import SIZES, Videomae, interpolate_table, sine_table
+from lofi.encoders.videomae import Videomae
+from lofi.encoders.videomae_sizes import SIZES
 from lofi.encoders.weights.own_names import own_name
 from lofi.fidelity import Fidelity
 

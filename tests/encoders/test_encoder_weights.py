@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.r2plus1d import R2plus1d, R2plus1dConfig
-from lofi.encoders.tiny import Tiny, TinyConfig
-from lofi.encoders.tsm_resnet import TsmResnet, TsmResnetConfig
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
+from lofi.encoders.r2plus1d import R2plus1d
+from lofi.encoders.tiny import Tiny
+from lofi.encoders.tsm_resnet import TsmResnet
 from lofi.encoders.weights import find_weights, load_encoder_weights
 
 SMALL = (4, 5, 6)

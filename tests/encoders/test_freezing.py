@@ -7,10 +7,8 @@ import torch
 from torch import nn
 
 from lofi.encoders.build import build_encoder
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
 from lofi.encoders.freezing import freeze_norms, freeze_stages, norm_is_frozen
-from lofi.encoders.r2plus1d import R2plus1dConfig
-from lofi.encoders.tiny import TinyConfig
-from lofi.encoders.tsm_resnet import TsmResnetConfig
 
 
 def norms(module):

@@ -16,7 +16,8 @@ from torchvision.models.video.swin_transformer import PatchEmbed3d, SwinTransfor
 from lofi.encoders import ENCODERS
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD
 from lofi.encoders.r2plus1d import R2plus1d
-from lofi.encoders.videomae import Size, Videomae
+from lofi.encoders.videomae import Videomae
+from lofi.encoders.videomae_sizes import Size
 from lofi.encoders.weights.describe import candidates, describe
 from lofi.encoders.weights.families.mmaction2 import translate_swin
 from lofi.encoders.weights.families.videomae import OLD_HEAD, PRETRAINING, SINE_TABLE, TOKEN_NORM

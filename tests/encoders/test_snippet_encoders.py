@@ -10,17 +10,21 @@ from torchvision.transforms.functional import normalize
 
 from lofi.encoders import ENCODERS
 from lofi.encoders.build import build_encoder
-from lofi.encoders.image import ImageConfig
-from lofi.encoders.mvit import MvitConfig
+from lofi.encoders.choices import (
+    ImageConfig,
+    MvitConfig,
+    R2plus1dConfig,
+    Resnet3dConfig,
+    S3dConfig,
+    Swin3dConfig,
+    TinyConfig,
+    TsmConfig,
+    TsmResnetConfig,
+    VideomaeConfig,
+)
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
-from lofi.encoders.r2plus1d import R2plus1d, R2plus1dConfig
-from lofi.encoders.resnet3d import Resnet3dConfig
-from lofi.encoders.s3d import S3dConfig
-from lofi.encoders.swin3d import Swin3dConfig
-from lofi.encoders.tiny import TinyConfig
-from lofi.encoders.tsm import TsmConfig
-from lofi.encoders.tsm_resnet import TsmResnet, TsmResnetConfig
-from lofi.encoders.videomae import VideomaeConfig
+from lofi.encoders.r2plus1d import R2plus1d
+from lofi.encoders.tsm_resnet import TsmResnet
 from lofi.fidelity import Fidelity
 from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked

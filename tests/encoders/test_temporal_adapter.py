@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from lofi.encoders.build import build_encoder
+from lofi.encoders.choices import VideomaeConfig
 from lofi.encoders.temporal_adapter import TemporalAdapter
-from lofi.encoders.videomae import Size, Videomae, VideomaeConfig
+from lofi.encoders.videomae import Videomae
+from lofi.encoders.videomae_sizes import Size
 from lofi.engine.optimizers import AdamwConfig, build_optimizer
 from lofi.fidelity import Fidelity
 from lofi.gradients.checkpointed import encode_checkpointed

@@ -10,7 +10,8 @@ import torchvision
 from safetensors.torch import save_file
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.tiny import Tiny, TinyConfig
+from lofi.encoders.choices import TinyConfig
+from lofi.encoders.tiny import Tiny
 from lofi.encoders.weights.__main__ import main
 from lofi.encoders.weights.loading import load_encoder_weights
 from lofi.encoders.weights.sources import read_source

@@ -13,9 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import recipe_file
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.r2plus1d import R2plus1dConfig
-from lofi.encoders.tiny import TinyConfig
-from lofi.encoders.tsm_resnet import TsmResnetConfig
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
 from lofi.engine.checkpoint import checkpoint_name
 from lofi.engine.validation import Validation, write_best
 

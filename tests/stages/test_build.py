@@ -6,7 +6,7 @@ from tiny_runs import recipe_file, tiny_overrides
 
 from lofi.config.load import load_recipe
 from lofi.config.recipe import Choice
-from lofi.encoders.tsm_resnet import TsmResnetConfig
+from lofi.encoders.choices import TsmResnetConfig
 from lofi.gradients import GRADIENTS
 from lofi.stages.build import build_objective, open_source
 

@@ -12,7 +12,7 @@ from tiny_runs import CHANNELS, ROOT, read_steps, recipe_file, tiny_overrides
 from lofi.config.load import load_recipe
 from lofi.data.synthetic import SyntheticConfig, write_benchmark
 from lofi.encoders.build import build_encoder
-from lofi.encoders.tiny import TinyConfig
+from lofi.encoders.choices import TinyConfig
 from lofi.engine.checkpoint import list_checkpoints, newest_weights
 from lofi.stages.chains import chain_folder, chain_stages, load_comparison
 from lofi.stages.plan import PlanOptions, predict_peak
@@ -185,6 +185,15 @@ def test_a_share_of_the_labels_trains_on_fewer_videos(trained):
         read_steps(trained("tsp_tiny", **changes)) for changes in ({}, {"data__labelled_share": 0.5})
     )
     assert 0 < len(share) < len(whole)
+
+
+def test_a_share_whose_windows_are_repeated_takes_as_many_steps(trained):
+    whole, share = (
+        read_steps(trained("tsp_tiny", **changes))
+        for changes in ({}, {"data__labelled_share": 0.5, "data__repeat_labelled": True})
+    )
+    assert len(share) == len(whole)
+    assert share[-1]["loss"] != whole[-1]["loss"]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,8 @@
 """The plain torchvision or timm module that an encoder is made of, for weights that others load without this program."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.weights.own_names import library_state
@@ -24,19 +21,27 @@ class LibraryWeights:
 def library_weights(encoder: nn.Module) -> LibraryWeights | None:
     """An encoder's weights for the library module that it is made of; None where no library has its architecture, or where it
     has layers beyond it."""
-    for attribute, library, build in (
-        ("torchvision_name", "torchvision", torchvision.models.get_model),
-        ("timm_name", "timm", timm.create_model),
-    ):
-        name = getattr(encoder, attribute, None)
+    for library in ("torchvision", "timm"):
+        name = getattr(encoder, f"{library}_name", None)
         if name is not None:
             try:
                 with torch.device("meta"):
-                    plain: Any = build(name)
+                    plain = _plain_module(library, name)
             except RuntimeError:  # some networks look at their tensors while they are built
-                plain = build(name)
+                plain = _plain_module(library, name)
             try:
                 return LibraryWeights(library=f"{library} {name}", state=library_state(encoder, plain))
             except ValueError:
                 return None
     return None
+
+
+def _plain_module(library: str, name: str) -> nn.Module:
+    if library == "timm":
+        import timm
+
+        network: nn.Module = timm.create_model(name)
+        return network
+    import torchvision
+
+    return torchvision.models.get_model(name)

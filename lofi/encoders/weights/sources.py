@@ -2,6 +2,7 @@
 
 Files are read with `weights_only=True`, which runs no code. Of Python's own types, `argparse.Namespace` is let through
 besides: VideoMAE and TSP keep their command line beside the weights, and a namespace does nothing but hold values.
+torchvision, timm and the hub are imported where a name asks for them.
 """
 
 import argparse
@@ -12,11 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-import torchvision
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -171,6 +168,8 @@ def _strip_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_torchvision(name: str, network: str | None) -> dict[str, Tensor]:
+    import torchvision
+
     if "." in name:
         try:
             weights = torchvision.models.get_weight(name)
@@ -200,6 +199,8 @@ def _from_torchvision(name: str, network: str | None) -> dict[str, Tensor]:
 
 def _from_timm(name: str) -> dict[str, Tensor]:
     """As timm loads them, under its own names: it resizes and renames what its models were published as."""
+    import timm
+
     if not timm.is_model(name):
         near = (
             ", ".join(timm.list_models(f"*{name.split('.')[0]}*")[:5]) or "timm.list_pretrained() lists them"
@@ -216,6 +217,9 @@ def _from_timm(name: str) -> dict[str, Tensor]:
 
 
 def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
     parts = name.split("/")
     if len(parts) < 2 or not all(parts):
         raise ValueError(

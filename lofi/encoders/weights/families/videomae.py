@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lofi.encoders.videomae import sine_table
+from lofi.encoders.position_table import sine_table
 from lofi.encoders.weights.families.family import OLD_HEAD, Family, Renames, Translated, rename_keys
 
 PREFIX = r"^(model\.|module\.|encoder\.|backbone\.)?"
