@@ -1,10 +1,12 @@
 """Feature extraction: a frozen encoder over the consecutive windows of each video -> one (L, D) sequence per video.
 
 Snippets are encoded `chunk_size` at a time, whatever window and video they are of: only the last chunk of all is smaller, and
-snippets outside their video are not encoded. So neither short videos nor windows that no chunk divides leave a device idle.
+snippets outside their video are not encoded (of an encoder with R features per snippet, those of which no part lies inside,
+and the features that lie outside are dropped). So neither short videos nor windows that no chunk divides leave a device idle.
 On CUDA a chunk's features are copied to the host while the next chunk is encoded.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,6 +18,9 @@ from torch import Tensor, nn
 
 from lofi.batches import WindowBatch
 from lofi.data.grid import GridConfig
+from lofi.data.samples import window_mask
+from lofi.protocols import features_per_snippet
+from lofi.segments import Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ class ExtractedVideo:
 
     video: str
     features: np.ndarray | None
-    """(L, D), snippets inside the video alone."""
+    """(L, D), snippets inside the video alone; R rows to a snippet where the encoder gives R features."""
     failure: str | None = None
 
 
@@ -98,7 +103,7 @@ def extract_videos(
     device = next(iter(encoder.parameters())).device
     videos: deque[_Video] = deque()
     before: tuple[_Chunk, _OnItsWay] | None = None
-    for chunk in _chunks(batches, videos, size=config.chunk_size):
+    for chunk in _chunks(encoder, batches, videos, size=config.chunk_size):
         with torch.inference_mode():
             features_ND = _OnItsWay(encoder(chunk.frames(device)).float())
         if before is not None:
@@ -121,6 +126,8 @@ class _Video:
     """Known so far."""
     is_complete: bool = False
     """No window will follow."""
+    num_features: int = 0
+    """Of those, inside the video."""
     parts: list[np.ndarray] = field(default_factory=list)
     num_encoded: int = 0
     failure: str | None = None
@@ -139,7 +146,7 @@ class _Chunk:
         return moved[0] if len(moved) == 1 else torch.cat(moved)
 
     def hand_out(self, rows: np.ndarray) -> None:
-        """rows: (N, D), each to its video."""
+        """rows: (N, D) or (N, R, D), each to its video."""
         first = 0
         for video, frames in self.stretches:
             video.parts.append(rows[first : first + len(frames)])
@@ -165,7 +172,16 @@ class _OnItsWay:
         return array
 
 
-def _chunks(batches: Iterable[WindowBatch], videos: deque[_Video], *, size: int) -> Iterator[_Chunk]:
+def num_inside(window: Window, *, num_snippets: int, per_snippet: int = 1) -> tuple[int, int]:
+    """Snippets of a window of L that are encoded, and features of them inside the video. They come first: a window never
+    begins before its video."""
+    features = int(window_mask(window, num_snippets=num_snippets * per_snippet).sum())
+    return math.ceil(features / per_snippet), features
+
+
+def _chunks(
+    encoder: nn.Module, batches: Iterable[WindowBatch], videos: deque[_Video], *, size: int
+) -> Iterator[_Chunk]:
     """Chunks of `size` snippets, the last one of what is left; videos are added to `videos` as their windows come."""
     waiting: list[tuple[_Video, Tensor]] = []
     num_waiting = 0
@@ -173,6 +189,7 @@ def _chunks(batches: Iterable[WindowBatch], videos: deque[_Video], *, size: int)
         assert batch.frames is not None
         assert batch.views is None, "features are of whole frames"
         failures = dict(batch.failures)
+        per_snippet = features_per_snippet(encoder, frames=batch.frames.shape[3])
         for window, mask, frames in zip(batch.windows, batch.mask, batch.frames, strict=True):
             if not videos or videos[-1].name != window.video:
                 if videos:
@@ -182,8 +199,16 @@ def _chunks(batches: Iterable[WindowBatch], videos: deque[_Video], *, size: int)
             video.failure = video.failure or failures.get(window.video)
             if video.failure is not None:
                 continue
-            inside = frames if bool(mask.all()) else frames[mask]
+            if per_snippet == 1:
+                inside = frames if bool(mask.all()) else frames[mask]
+                num_features = len(inside)
+            else:
+                num_encoded, num_features = num_inside(
+                    window, num_snippets=len(frames), per_snippet=per_snippet
+                )
+                inside = frames[:num_encoded]
             video.num_snippets += len(inside)
+            video.num_features += num_features
             while num_waiting + len(inside) >= size:
                 cut = size - num_waiting
                 yield _Chunk(stretches=[*waiting, (video, inside[:cut])])
@@ -202,5 +227,12 @@ def _finished(videos: deque[_Video]) -> Iterator[ExtractedVideo]:
         if video.failure is None and video.num_encoded < video.num_snippets:
             return
         videos.popleft()
-        features = None if video.failure is not None else np.concatenate(video.parts)
+        features = None if video.failure is not None else _in_a_row(video)
         yield ExtractedVideo(video=video.name, features=features, failure=video.failure)
+
+
+def _in_a_row(video: _Video) -> np.ndarray:
+    """(L, D) of its parts, (N, D) or (N, R, D): only the last snippet can have features outside."""
+    features = np.concatenate(video.parts)
+    rows: np.ndarray = features.reshape(-1, features.shape[-1])[: video.num_features]
+    return rows

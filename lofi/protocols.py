@@ -29,7 +29,9 @@ class StepLosses:
 
 
 class SnippetEncoder(Protocol):
-    """A short run of frames -> ONE vector. An nn.Module.
+    """A short run of frames -> ONE vector, or R of them, one after the other in time. An nn.Module.
+
+    R is 1 unless the encoder has `frames_per_feature` (see `features_per_snippet`).
 
     A snippet's feature must not depend on the other snippets of the call (norm layers frozen or per sample): this is
     what makes the chunked gradient exact. Frames come as uint8; casting and normalising are the encoder's first step, so
@@ -63,7 +65,7 @@ class SnippetEncoder(Protocol):
             run_block: how to run each block.
 
         Returns:
-            (N, D) float.
+            (N, D) float, or (N, R, D): feature r is of the r-th of the R equal parts of the snippet's frames.
         """
         ...
 
@@ -72,6 +74,16 @@ class SnippetEncoder(Protocol):
         ...
 
     def parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+def features_per_snippet(encoder: Any, *, frames: int) -> int:
+    """R: how many features an encoder gives for a snippet of T frames.
+
+    1, unless it has `frames_per_feature`, a number of frames: then T divided by that. The head of a detector then sees
+    L x R positions in place of L snippets.
+    """
+    each: int | None = getattr(encoder, "frames_per_feature", None)
+    return 1 if each is None else frames // each
 
 
 class FeatureAdapter(Protocol):
@@ -101,7 +113,7 @@ class GradientPath(Protocol):
         self, encoder: nn.Module, frames: Tensor, *, snippet_seeds: Tensor | None, views: Views | None = None
     ) -> Tensor:
         """frames (B, L, C, T, H, W) uint8, on any device; snippet_seeds (B, L) int64; views of B windows, what they show
-        of their frames -> (B, L, D) on the encoder's device."""
+        of their frames -> (B, L, D) on the encoder's device; (B, L, R, D) of an encoder with R features per snippet."""
         ...
 
 

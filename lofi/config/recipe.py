@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 from lofi.config.objectives import ObjectiveKind
+from lofi.config.positions import check_extracted_positions, check_positions
 from lofi.data.data_config import AUGMENTATIONS, DataConfig
 from lofi.data.grid import GridConfig
 from lofi.engine.deepspeed_engine import check_deepspeed_block, zero_stage
@@ -109,6 +110,7 @@ def check_recipe(recipe: Recipe) -> None:
         _refuse_set(recipe.data, "data", ("validation_subset",), where)
     _check_labels(recipe)
     _check_gradient(recipe)
+    check_positions(recipe)
     check_deepspeed_block(recipe.deepspeed)
     if recipe.train.ema_decay is not None and zero_stage(recipe.deepspeed) == 3:
         raise ValueError(
@@ -136,7 +138,7 @@ def _check_source(recipe: Recipe) -> None:
         where = "with data.features"
         reading = ("videos", "frame_cache", "resize", "decoder", "decode_timeout_sec")
         _refuse_set(recipe.data, "data", (*reading, *AUGMENTATIONS), where)
-        _refuse_set(recipe.grid, "grid", ("frame_rate", "frame_stride"), where)
+        _refuse_set(recipe.grid, "grid", ("frame_rate", "frame_stride", "spread_frames"), where)
         if recipe.gradient.name != "detached":
             raise ValueError(
                 f"gradient.name is {recipe.gradient.name}; features from disk carry no gradient to an encoder, so only "
@@ -249,3 +251,4 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
             f"fidelity.reduction is {recipe.fidelity.reduction}; features are extracted at full fidelity, so only none is "
             "allowed."
         )
+    check_extracted_positions(recipe)

@@ -33,6 +33,8 @@ class FeatureManifest:
     """The recipe's grid block: mode, window_sec, frame_rate, ..."""
     feature_width: int
     """D."""
+    features_per_snippet: int = 1
+    """R: rows that a snippet of `fidelity` gave, one after the other in time."""
     encoder: dict[str, Any] = field(default_factory=dict)
     """The encoder's recipe block, its name in it."""
     weights_sha256: str | None = None
@@ -53,11 +55,16 @@ class FeatureManifest:
     format_version: int = FORMAT_VERSION
 
     @property
+    def rows_per_window(self) -> int:
+        """Of a window at `fidelity`: L * R."""
+        return self.fidelity["num_snippets"] * self.features_per_snippet
+
+    @property
     def snippet_stride_sec(self) -> float | None:
         """Seconds from one row to the next (sliding); None where each video has its own (rescale)."""
         if self.grid["mode"] == "rescale":
             return None
-        return float(self.grid["window_sec"]) / self.fidelity["num_snippets"]
+        return float(self.grid["window_sec"]) / self.rows_per_window
 
     def row_positions(self, times_sec: np.ndarray, *, num_rows: int, duration_sec: float) -> np.ndarray:
         """Where times lie among a video's rows, in row index (0: on the first row); any shape, not clipped."""
@@ -132,7 +139,7 @@ def read_manifest(path: Path) -> FeatureManifest:
     ):
         raise ValueError(
             f"{file}: {_STRIDE_KEY} is {written_stride_sec!r}, but grid and fidelity give "
-            f"{'none (mode: rescale)' if stride_sec is None else f'{stride_sec:g} (window_sec / num_snippets)'}; one of them "
+            f"{'none (mode: rescale)' if stride_sec is None else f'{stride_sec:g} (window_sec / rows)'}; one of them "
             "was changed by hand."
         )
     return manifest
@@ -163,10 +170,11 @@ def deciding_values(manifest: FeatureManifest) -> dict[str, Any]:
 
 
 def _check_manifest(manifest: FeatureManifest, file: Path) -> None:
-    if not _is_count(manifest.feature_width):
-        raise ValueError(
-            f"{file}: feature_width is {manifest.feature_width!r}; it must be a positive whole number."
-        )
+    for key in ("feature_width", "features_per_snippet"):
+        if not _is_count(getattr(manifest, key)):
+            raise ValueError(
+                f"{file}: {key} is {getattr(manifest, key)!r}; it must be a positive whole number."
+            )
     fidelity = manifest.fidelity
     names = {each.name for each in fields(Fidelity)}
     if (

@@ -66,7 +66,7 @@ def with_times(manifest: FeatureManifest, times: RowTimes) -> FeatureManifest:
     """The manifest of rows at these times."""
     if times.stride_sec is None:
         return manifest
-    window_sec = times.stride_sec * manifest.fidelity["num_snippets"]
+    window_sec = times.stride_sec * manifest.rows_per_window
     grid = {"mode": "sliding", "window_sec": window_sec}
     return replace(manifest, grid=grid, first_row_sec=times.first_row_sec)
 

@@ -187,8 +187,8 @@ class FrameWindows(Dataset[WindowSample]):
     def _indices(self, window: Window, fidelity: Fidelity, *, place: float | np.ndarray) -> np.ndarray:
         """(L * T,) the frames of the window. place: 0.5, or from 0 to 1 where in its cell each snippet lies, () or (L, 1)."""
         info = self._info(window.video)
-        step_sec = frame_step_sec(self._grid, fps=info.fps)
         cell_sec = window.length_sec / fidelity.num_snippets
+        step_sec = frame_step_sec(self._grid, fps=info.fps, cell_sec=cell_sec, frames=fidelity.frames)
         slack_sec = max(0.0, cell_sec - fidelity.frames * step_sec)
         times_sec = snippet_frame_times_sec(
             window.start_sec,

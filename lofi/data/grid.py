@@ -6,7 +6,8 @@ sliding   windows of `window_sec`, one every window_sec * (1 - overlap); the las
           video. A video that is shorter than a window gets one window, which reaches past its end.
 
 A window of L snippets is cut into L equal cells; a snippet's T frames lie around the centre of its cell, one every
-`frame_step_sec`, whatever the length of the cell. A time stands for the frame that is on screen then.
+`frame_step_sec`, whatever the length of the cell; or with `spread_frames` evenly over the cell, each in the middle of a T-th.
+A time stands for the frame that is on screen then.
 """
 
 import math
@@ -35,6 +36,9 @@ class GridConfig:
     """Frames per second at which a snippet's frames are taken; null takes each video's own rate."""
     frame_stride: int = 1
     """Frames of the video from one frame of a snippet to the next (1: consecutive). Only with frame_rate: null."""
+    spread_frames: bool = False
+    """Spread a snippet's frames evenly over its share of the window, so that snippets touch one another, in place of
+    frame_rate and frame_stride."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("rescale", "sliding"):
@@ -67,6 +71,11 @@ class GridConfig:
             raise ValueError(
                 f"grid.frame_stride is {self.frame_stride} but has no effect with frame_rate: {self.frame_rate}; "
                 "set one of the two."
+            )
+        if self.spread_frames and (self.frame_rate is not None or self.frame_stride != 1):
+            key = "frame_stride" if self.frame_rate is None else "frame_rate"
+            raise ValueError(
+                f"grid.{key} is {getattr(self, key)} but has no effect with spread_frames: true; remove one of the two."
             )
 
 
@@ -127,8 +136,11 @@ def snippet_mask(centres_sec: np.ndarray, *, duration_sec: float) -> np.ndarray:
     return mask
 
 
-def frame_step_sec(config: GridConfig, *, fps: float) -> float:
-    """Seconds from one frame of a snippet to the next, in a video of `fps` frames per second."""
+def frame_step_sec(config: GridConfig, *, fps: float, cell_sec: float, frames: int) -> float:
+    """Seconds from one frame of a snippet to the next, in a video of `fps` frames per second, where the snippet's cell is
+    `cell_sec` long and has T = `frames`."""
+    if config.spread_frames:
+        return cell_sec / frames
     return config.frame_stride / fps if config.frame_rate is None else 1 / config.frame_rate
 
 

@@ -26,11 +26,7 @@ def join_features(directories: Sequence[FeatureDirectory]) -> FeatureDirectory:
                     other.manifest.snippet_stride_sec,
                 ),
                 ("first_row_sec", first.manifest.first_row_sec, other.manifest.first_row_sec),
-                (
-                    "fidelity.num_snippets",
-                    first.manifest.fidelity["num_snippets"],
-                    other.manifest.fidelity["num_snippets"],
-                ),
+                ("rows of a window", first.manifest.rows_per_window, other.manifest.rows_per_window),
             )
             if mine != theirs
         ]

@@ -61,7 +61,7 @@ class _StandIn:
         self._recomputed = recomputed
         self._calls = 0
         self._recomputed_so_far = 0
-        self._width_and_dtype: tuple[int, torch.dtype] | None = None
+        self._shape_and_dtype: tuple[torch.Size, torch.dtype] | None = None
 
     def __call__(self, frames: Tensor, **options: Any) -> Tensor:
         chunk = self._next_chunk()
@@ -72,7 +72,7 @@ class _StandIn:
         if self._is_repeated(chunk):
             return self._features(len(frames))
         features: Tensor = self._run(frames, **options)
-        self._width_and_dtype = (features.shape[1], features.dtype)
+        self._shape_and_dtype = (features.shape[1:], features.dtype)
         return features
 
     def show(self, frames: Tensor, views: Views) -> Tensor:
@@ -92,11 +92,11 @@ class _StandIn:
         return self._drawn + FIRST <= chunk < self._chunks - LAST_WITHOUT_GRADIENT
 
     def _features(self, num_snippets: int) -> Tensor:
-        """(N, D), with a graph that saves something, so that a checkpoint around it recomputes as it would; its one leaf
+        """(N, D) or (N, R, D), with a graph that saves something, so that a checkpoint around it recomputes as it would; its one leaf
         has no elements, so that nothing else is left behind."""
-        assert self._width_and_dtype is not None
-        width, dtype = self._width_and_dtype
-        features = torch.zeros(num_snippets, width, dtype=dtype)
+        assert self._shape_and_dtype is not None
+        shape, dtype = self._shape_and_dtype
+        features = torch.zeros(num_snippets, *shape, dtype=dtype)
         if not torch.is_grad_enabled():
             return features
         return features * torch.zeros(0, dtype=dtype, requires_grad=True).sum()

@@ -147,7 +147,7 @@ def full_fidelity(recipe: Recipe) -> Fidelity:
     if recipe.fidelity is not None:
         return recipe.fidelity.full
     manifest = open_features(recipe.data).manifest
-    fidelity = Fidelity(**manifest.fidelity)
+    fidelity = replace(Fidelity(**manifest.fidelity), num_snippets=manifest.rows_per_window)
     stride_sec, window_sec = manifest.snippet_stride_sec, recipe.grid.window_sec
     if stride_sec is None or window_sec is None:
         return fidelity

@@ -23,14 +23,13 @@ from lofi.data.feature_store import (
 from lofi.data.frame_cache import estimate_cache_bytes
 from lofi.data.grid import GridConfig
 from lofi.data.sampler import PredictionPlan, build_loader
-from lofi.data.samples import window_mask
 from lofi.data.windows import extraction_windows
 from lofi.engine import deepspeed_engine
 from lofi.engine.run_directory import RunDirectory, package_versions
-from lofi.extraction import extract_videos, extraction_grid
-from lofi.fidelity import Fidelity
+from lofi.extraction import extract_videos, extraction_grid, num_inside
 from lofi.files import write_json
 from lofi.progress import say, track
+from lofi.protocols import features_per_snippet
 from lofi.segments import Window
 from lofi.stages.build import open_encoder, open_frame_windows, say_cache_size
 
@@ -61,9 +60,14 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
     encoder.check_fidelity(fidelity)
     encoder.to(ranks.device).eval().requires_grad_(False)
     grid = extraction_grid(recipe.grid, num_snippets=fidelity.num_snippets, config=recipe.extraction)
-    directory = _open_directory(recipe, encoder, ranks, grid=grid)
+    per_snippet = features_per_snippet(encoder, frames=fidelity.frames)
+    directory = _open_directory(recipe, encoder, ranks, grid=grid, per_snippet=per_snippet)
 
     windows, num_whole = _windows_to_do(recipe, annotations, directory, grid=grid)
+
+    def num_encoded(window: Window) -> int:
+        return num_inside(window, num_snippets=fidelity.num_snippets, per_snippet=per_snippet)[0]
+
     dataset = open_frame_windows(recipe.data, annotations, windows, grid=grid, seed=0)
     if recipe.data.frame_cache is not None:
         say_cache_size(recipe.data.frame_cache, num_bytes=estimate_cache_bytes(windows, [fidelity]))
@@ -77,7 +81,7 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
     failures: dict[str, str] = {}
     num_snippets = 0
     keys = list(plan.batches())
-    total = sum(_num_inside(windows[key.index], fidelity) for batch in keys for key in batch)
+    total = sum(num_encoded(windows[key.index]) for batch in keys for key in batch)
     title = f"frames decoded and encoded, {directory.path.name}"
     title += f" (of rank 0 of {ranks.world_size})" if ranks.world_size > 1 else ""
     begin_encoding = time.perf_counter()
@@ -87,8 +91,9 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
             nonlocal num_snippets
             for batch in batches:
                 yield batch
-                num_snippets += int(batch.mask.sum())
-                advance(sum(_num_inside(window, fidelity) for window in batch.windows) * fidelity.frames)
+                encoded = sum(map(num_encoded, batch.windows))
+                num_snippets += encoded if not batch.failures else 0
+                advance(encoded * fidelity.frames)
 
         batches = counted(build_loader(dataset, keys, workers=recipe.data.workers))
         for extracted in extract_videos(encoder, batches, config=recipe.extraction):
@@ -123,13 +128,13 @@ def run_extraction(recipe: ExtractionRecipe) -> Extracted:
     return Extracted(path=directory.path, num_videos=len(directory.existing_videos()), failures=failures)
 
 
-def _num_inside(window: Window, fidelity: Fidelity) -> int:
-    """Snippets of the window inside its video: those that are encoded."""
-    return int(window_mask(window, num_snippets=fidelity.num_snippets).sum())
-
-
 def _open_directory(
-    recipe: ExtractionRecipe, encoder: nn.Module, ranks: deepspeed_engine.Ranks, *, grid: GridConfig
+    recipe: ExtractionRecipe,
+    encoder: nn.Module,
+    ranks: deepspeed_engine.Ranks,
+    *,
+    grid: GridConfig,
+    per_snippet: int,
 ) -> FeatureDirectory:
     fidelity = recipe.fidelity.full
     manifest = FeatureManifest(
@@ -138,6 +143,7 @@ def _open_directory(
         fidelity=asdict(fidelity),
         grid=asdict(grid),
         feature_width=int(encoder.feature_width),  # type: ignore[arg-type]
+        features_per_snippet=per_snippet,
         resize=recipe.data.resize,
         dtype=recipe.extraction.dtype,
         versions=package_versions(),
@@ -159,7 +165,7 @@ def _windows_to_do(
         videos,
         classes=annotations.classes,
         grid=grid,
-        num_snippets=recipe.fidelity.full.num_snippets,
+        num_snippets=directory.manifest.rows_per_window,
     )
     return windows, len(annotations.videos) - len(videos)
 

@@ -25,9 +25,11 @@ from lofi.data.sampler import build_loader
 from lofi.data.samples import SampleKey, window_mask
 from lofi.data.video_info import VideoInfo
 from lofi.data.windows import extraction_windows, prediction_windows
+from lofi.extraction import num_inside
 from lofi.heads.postprocess import WindowDetections
 from lofi.inference import merge_videos
 from lofi.progress import track
+from lofi.protocols import features_per_snippet
 from lofi.segments import Detection, Window, window_targets
 from lofi.stages.build import full_fidelity
 from lofi.stages.evaluate import prediction_autocast
@@ -78,45 +80,48 @@ def predict_video(
         encoded = windows
     else:
         encoded = extraction_windows(
-            [video], classes=detector.classes, grid=making.grid, num_snippets=detector.fidelity.num_snippets
+            [video], classes=detector.classes, grid=making.grid, num_snippets=making.manifest.rows_per_window
         )
-    counts = [_num_inside(window, detector.fidelity.num_snippets) for window in encoded]
-    with track(f"{file.name}: snippets encoded", total=sum(counts)) as advance:
+    counts = [_num_inside(detector, window) for window in encoded]
+    num_snippets = sum(snippets for snippets, _ in counts)
+    with track(f"{file.name}: snippets encoded", total=num_snippets) as advance:
         features = _encode(
             detector, file, encoded, info=info, workers=workers, process=process, advance=advance
         )
         if making is None:
             found, feature_bytes = _detect_encoded(detector, windows, features)
         else:
-            rows = _whole_sequence(detector, features, num_rows=sum(counts))
+            rows = _whole_sequence(detector, features, num_rows=sum(rows for _, rows in counts))
             feature_bytes = rows.nbytes
             found = _detect_rows(detector, windows, rows)
     assert recipe.postprocess is not None
     merged = merge_videos(found, config=recipe.postprocess, classes=detector.classes)
     return VideoPrediction(
         detections=merged[file.name],
-        num_snippets=sum(counts),
+        num_snippets=num_snippets,
         num_windows=len(windows),
         feature_bytes=feature_bytes,
     )
 
 
-def window_pieces(window: Window, *, num_snippets: int, size: int) -> list[tuple[Window, int]]:
-    """A window's snippets inside its video, `size` at a time: windows of their own, with their numbers of snippets."""
+def window_pieces(
+    window: Window, *, num_snippets: int, num_encoded: int, size: int
+) -> list[tuple[Window, int]]:
+    """A window's first `num_encoded` snippets of L, `size` at a time: windows of their own, with their numbers of snippets."""
     cell_sec = window.length_sec / num_snippets
-    num_inside = _num_inside(window, num_snippets)
     pieces = []
-    for first in range(0, num_inside, size):
-        last = min(first + size, num_inside)
+    for first in range(0, num_encoded, size):
+        last = min(first + size, num_encoded)
         start_sec = window.start_sec + first * cell_sec
         end_sec = window.end_sec if last == num_snippets else window.start_sec + last * cell_sec
         pieces.append((replace(window, start_sec=start_sec, end_sec=end_sec), last - first))
     return pieces
 
 
-def _num_inside(window: Window, num_snippets: int) -> int:
-    """They come first: a window never begins before its video."""
-    return int(window_mask(window, num_snippets=num_snippets).sum())
+def _num_inside(detector: VideoDetector, window: Window) -> tuple[int, int]:
+    """Snippets that are encoded, and features of them inside the video."""
+    per_snippet = features_per_snippet(detector.encoder, frames=detector.fidelity.frames)
+    return num_inside(window, num_snippets=detector.fidelity.num_snippets, per_snippet=per_snippet)
 
 
 def _encode(
@@ -129,9 +134,19 @@ def _encode(
     process: ReadingProcess | None,
     advance: Callable[[int], Any],
 ) -> Iterator[Tensor]:
-    """The features of each window's snippets inside the video, (n, D) on the device, window after window."""
-    num_snippets = detector.fidelity.num_snippets
-    pieces = [window_pieces(window, num_snippets=num_snippets, size=detector.chunk) for window in windows]
+    """The features of each window inside the video, (n, D) on the device, window after window."""
+    pieces, num_features = [], []
+    for window in windows:
+        num_encoded, inside = _num_inside(detector, window)
+        num_features.append(inside)
+        pieces.append(
+            window_pieces(
+                window,
+                num_snippets=detector.fidelity.num_snippets,
+                num_encoded=num_encoded,
+                size=detector.chunk,
+            )
+        )
     flat = [piece for of_window in pieces for piece in of_window]
     dataset = FrameWindows(
         [window for window, _ in flat],
@@ -149,7 +164,7 @@ def _encode(
         for index, (_, count) in enumerate(flat)
     ]
     batches = build_loader(dataset, keys, workers=workers if len(keys) > 1 else 0)
-    for of_window in pieces:
+    for of_window, inside in zip(pieces, num_features, strict=True):
         encoded = []
         for _, count in of_window:
             batch = next(batches)
@@ -157,7 +172,8 @@ def _encode(
             with torch.inference_mode(), _precision(detector):
                 encoded.append(detector.encoder(batch.frames[0].to(detector.device, non_blocking=True)))
             advance(count)
-        yield torch.cat(encoded)
+        features = torch.cat(encoded)
+        yield features.reshape(-1, features.shape[-1])[:inside]
 
 
 def _precision(detector: VideoDetector) -> Any:
@@ -172,9 +188,10 @@ def _detect_encoded(
 ) -> tuple[list[WindowDetections], int]:
     """Each window detected as soon as it is encoded."""
     found, feature_bytes = [], 0
-    num_snippets = detector.fidelity.num_snippets
+    per_snippet = features_per_snippet(detector.encoder, frames=detector.fidelity.frames)
+    num_positions = detector.fidelity.num_snippets * per_snippet
     for window, inside_ND in zip(windows, features, strict=True):
-        padded_LD = inside_ND.new_zeros(num_snippets, inside_ND.shape[1])
+        padded_LD = inside_ND.new_zeros(num_positions, inside_ND.shape[1])
         padded_LD[: len(inside_ND)] = inside_ND
         feature_bytes = max(feature_bytes, padded_LD.numel() * padded_LD.element_size())
         found.append(_detect(detector, window, padded_LD))

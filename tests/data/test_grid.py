@@ -173,8 +173,16 @@ def test_times_outside_the_video_take_its_first_and_last_frame():
 
 
 def test_frame_step_follows_the_rate_of_the_grid_or_of_the_video():
-    assert frame_step_sec(GridConfig(frame_rate=8.0), fps=30) == 1 / 8
-    assert frame_step_sec(GridConfig(frame_stride=3), fps=30) == 3 / 30
+    cell = {"fps": 30, "cell_sec": 2.0, "frames": 5}
+    assert frame_step_sec(GridConfig(frame_rate=8.0), **cell) == 1 / 8
+    assert frame_step_sec(GridConfig(frame_stride=3), **cell) == 3 / 30
+    assert frame_step_sec(GridConfig(spread_frames=True), **cell) == 2 / 5
+
+
+def test_spread_frames_of_touching_snippets_are_evenly_spaced_over_the_window():
+    step_sec = frame_step_sec(GridConfig(spread_frames=True), fps=30, cell_sec=3.0, frames=4)
+    times = snippet_frame_times_sec(1.0, 10.0, num_snippets=3, frames=4, step_sec=step_sec)
+    np.testing.assert_allclose(times.ravel(), 1 + (np.arange(12) + 0.5) * 0.75)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_other_grids_and_other_lengths_are_refused_by_name(tmp_path):
     first = make(tmp_path / "a", width=2, rows={"v": 4})
     with pytest.raises(ValueError, match=r"c does not fit .*a: grid.mode \(rescale and sliding\)"):
         join_features([first, make(tmp_path / "c", width=2, rows={"v": 4}, mode="sliding")])
-    with pytest.raises(ValueError, match=r"fidelity.num_snippets \(4 and 5\) differ"):
+    with pytest.raises(ValueError, match=r"rows of a window \(4 and 5\) differ"):
         join_features([first, make(tmp_path / "d", width=2, rows={"v": 5}, num_snippets=5)])
     longer = join_features([first, make(tmp_path / "e", width=2, rows={"v": 6})])
     with pytest.raises(ValueError, match="4 rows in .*a, 6 rows in .*e"):
