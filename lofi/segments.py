@@ -49,6 +49,8 @@ class Window:
     end_sec: float
     video_duration_sec: float
     segments: tuple[tuple[float, float, int], ...] = ()
+    valid_end_sec: float | None = None
+    """What lies after it is padding too, though it may be inside the video (a crop shorter than its window); None: nothing."""
 
     @property
     def length_sec(self) -> float:

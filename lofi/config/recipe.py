@@ -110,6 +110,7 @@ def check_recipe(recipe: Recipe) -> None:
         _refuse_set(recipe.data, "data", ("validation_subset",), where)
     _check_labels(recipe)
     _check_gradient(recipe)
+    _check_crops(recipe)
     check_positions(recipe)
     check_deepspeed_block(recipe.deepspeed)
     if recipe.train.ema_decay is not None and zero_stage(recipe.deepspeed) == 3:
@@ -163,6 +164,27 @@ def _check_labels(recipe: Recipe) -> None:
             f"postprocess.video_scores is missing; head.name: {recipe.head.name} finds proposals without a class here. Name a "
             "file with the scores of a video-level classifier, or set head.labels: own (actionformer, tridet: "
             "head.class_agnostic: false)."
+        )
+
+
+def _check_crops(recipe: Recipe) -> None:
+    grid = recipe.grid
+    if grid.training == "crops" and recipe.data.frame_cache is not None:
+        raise ValueError(
+            "data.frame_cache cannot serve grid.training: crops, which takes other frames in each epoch; remove one."
+        )
+    if grid.prediction == "videos" and not recipe.reads_features:
+        raise ValueError(
+            "grid.prediction: videos is only for data.features: the frames of a whole video would be decoded at once; "
+            "remove it."
+        )
+    if grid.prediction == "videos" and not getattr(
+        getattr(recipe.head, "config", None), "takes_videos", True
+    ):
+        assert recipe.head is not None
+        raise ValueError(
+            f"grid.prediction: videos is refused with head.name: {recipe.head.name}, whose proposals are shares of a window "
+            "and whose maps grow with its square; remove it."
         )
 
 
@@ -242,9 +264,11 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
         "training_subset",
         "validation_subset",
         "labelled_share",
+        "repeat_labelled",
         "joined_features",
     )
     _refuse_set(recipe.data, "data", unused, where)
+    _refuse_set(recipe.grid, "grid", ("training", "crop_share", "crop_visible", "prediction"), where)
     _refuse_set(recipe.encoder.config, "encoder", ONLY_IN_TRAINING, where)
     if recipe.fidelity.reduction != "none":
         raise ValueError(

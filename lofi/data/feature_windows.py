@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lofi.data.crops import crop_generator, crop_video, whole_video
 from lofi.data.feature_failures import failed_videos, refuse_failed_videos
 from lofi.data.feature_store import (
     FeatureDirectory,
@@ -32,6 +33,7 @@ class FeatureWindows(Dataset[WindowSample]):
         directory: FeatureDirectory,
         *,
         grid: GridConfig,
+        seed: int = 0,
         on_decode_error: Literal["stop", "skip"] = "stop",
     ) -> None:
         """Windows of features.
@@ -39,7 +41,9 @@ class FeatureWindows(Dataset[WindowSample]):
         Args:
             windows: one sample each.
             directory: where the features are.
-            grid: of the windows.
+            grid: of the windows. With training: crops and prediction: videos, `windows` are whole videos, and the samples in
+                training and elsewhere are what `data.crops` makes of them; then a snippet is a row.
+            seed: of the crops.
             on_decode_error: of videos that have no features since making them failed (failures.json): stop raises
                 ValueError; skip gives an empty, masked sample with the failure in it.
 
@@ -64,6 +68,8 @@ class FeatureWindows(Dataset[WindowSample]):
         check_features(directory, there, durations_sec=durations_sec)
         self.windows = PackedWindows(windows)
         self._directory = directory
+        self._grid = grid
+        self._seed = seed
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -75,6 +81,10 @@ class FeatureWindows(Dataset[WindowSample]):
             features = torch.zeros(num_snippets, self._directory.manifest.feature_width)
             return failed_sample(window, self._failures[window.video], features=features)
         num_rows = num_feature_rows(self._directory, window.video)
+        if key.training and self._grid.training == "crops":
+            window = self._crop(window, key, num_rows=num_rows)
+        elif not key.training and self._grid.prediction == "videos":
+            window, num_snippets = rows_window(window, self._directory.manifest, num_rows=num_rows), num_rows
         positions = snippet_rows(
             window, self._directory.manifest, num_rows=num_rows, num_snippets=num_snippets
         )
@@ -87,6 +97,32 @@ class FeatureWindows(Dataset[WindowSample]):
             mask=window_mask(window, num_snippets=num_snippets),
             features=torch.from_numpy(interpolate_rows(rows, positions - first)),
         )
+
+    def _crop(self, video: Window, key: SampleKey, *, num_rows: int) -> Window:
+        origin_sec, step_sec = first_cell_sec(self._directory.manifest)
+        return crop_video(
+            video,
+            origin_sec=origin_sec,
+            step_sec=step_sec,
+            num_snippets=num_rows,
+            window_snippets=key.fidelity.num_snippets,
+            share=self._grid.crop_share,
+            visible=self._grid.crop_visible,
+            generator=crop_generator(self._seed, epoch=key.epoch, index=key.index),
+        )
+
+
+def rows_window(video: Window, manifest: FeatureManifest, *, num_rows: int) -> Window:
+    """A video, [0, duration], as one window whose snippets are its rows."""
+    origin_sec, step_sec = first_cell_sec(manifest)
+    return whole_video(video, origin_sec=origin_sec, step_sec=step_sec, num_snippets=num_rows)
+
+
+def first_cell_sec(manifest: FeatureManifest) -> tuple[float, float]:
+    """Of dense features: the start of the cell around row 0, and the length of a cell."""
+    step_sec = manifest.snippet_stride_sec
+    assert step_sec is not None
+    return float(manifest.row_times_sec(1)[0]) - step_sec / 2, step_sec
 
 
 def snippet_rows(

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lofi.batches import Views
+from lofi.data.crops import crop_generator, crop_video, snippets_inside
 from lofi.data.data_config import DataConfig
 from lofi.data.decode import VideoReader, open_video
 from lofi.data.frame_cache import MAX_CACHED_CLIP_FRAMES, FrameCache
@@ -67,7 +68,7 @@ class FrameWindows(Dataset[WindowSample]):
         """Decoded windows.
 
         Args:
-            windows: one sample each.
+            windows: one sample each; whole videos where the grid has training: crops, each cropped anew in training.
             paths: the file of each window's video, by name.
             grid: where a snippet's frames lie.
             seed: of what is drawn in training.
@@ -117,7 +118,10 @@ class FrameWindows(Dataset[WindowSample]):
         return {**self.__dict__, "_open": None}
 
     def __getitem__(self, key: SampleKey) -> WindowSample:
-        return self.read(self.windows[key.index], key)
+        window = self.windows[key.index]
+        if key.training and self._grid.training == "crops":
+            window = self._crop(window, key)
+        return self.read(window, key)
 
     def read(self, window: Window, key: SampleKey) -> WindowSample:
         """The sample of a window of one of the videos, such as a part of the key's own."""
@@ -158,6 +162,21 @@ class FrameWindows(Dataset[WindowSample]):
             mask=window_mask(window, num_snippets=fidelity.num_snippets),
             frames=_as_frames(images, decoded),
             view=view,
+        )
+
+    def _crop(self, video: Window, key: SampleKey) -> Window:
+        """Of a whole video, in snippets of the step's own number in `window_sec`."""
+        assert self._grid.window_sec is not None
+        step_sec = self._grid.window_sec / key.fidelity.num_snippets
+        return crop_video(
+            video,
+            origin_sec=0.0,
+            step_sec=step_sec,
+            num_snippets=snippets_inside(video.video_duration_sec, step_sec=step_sec),
+            window_snippets=key.fidelity.num_snippets,
+            share=self._grid.crop_share,
+            visible=self._grid.crop_visible,
+            generator=crop_generator(self._seed, epoch=key.epoch, index=key.index),
         )
 
     def _decoded(self, key: SampleKey) -> Fidelity:

@@ -32,6 +32,16 @@ class GridConfig:
     """Length of a window, seconds. Only with mode: sliding, where it must be given."""
     overlap: float = 0.5
     """Part of a window that the next one covers too, 0 <= overlap < 1. Only with mode: sliding."""
+    training: Literal["windows", "crops"] = "windows"
+    """What a head is trained on: all windows of a video; or one random crop of it per epoch, at most a window long
+    (`data.crops`). crops only with mode: sliding."""
+    crop_share: float = 0.9
+    """A video that is shorter than a window gives a crop of at least this part of it, in (0, 1]. Only with training: crops."""
+    crop_visible: float = 0.5
+    """An instance counts where at least this part of it is in the crop, in (0, 1]. Only with training: crops."""
+    prediction: Literal["windows", "videos"] = "windows"
+    """What a head predicts: all windows of a video; or all rows of its features at once, whatever their number. videos only with
+    mode: sliding and data.features."""
     frame_rate: float | None = None
     """Frames per second at which a snippet's frames are taken; null takes each video's own rate."""
     frame_stride: int = 1
@@ -56,6 +66,24 @@ class GridConfig:
             raise ValueError(
                 f"grid.overlap is {self.overlap} but has no effect with mode: rescale; remove it or set "
                 "grid.mode: sliding."
+            )
+        for key, allowed in (("training", ("windows", "crops")), ("prediction", ("windows", "videos"))):
+            value = getattr(self, key)
+            if value not in allowed:
+                raise ValueError(f"grid.{key} is {value!r}; it must be {allowed[0]} or {allowed[1]}.")
+            if value != "windows" and self.mode != "sliding":
+                raise ValueError(f"grid.{key}: {value} is only for mode: sliding; remove it.")
+        for key, default in (("crop_share", 0.9), ("crop_visible", 0.5)):
+            value = getattr(self, key)
+            if value != default and self.training != "crops":
+                raise ValueError(
+                    f"grid.{key} is {value} but has no effect without training: crops; remove it."
+                )
+            if not 0 < value <= 1:
+                raise ValueError(f"grid.{key} is {value}; it must be above 0 and at most 1.")
+        if self.training == "crops" and self.prediction == "videos" and self.overlap != 0.5:
+            raise ValueError(
+                f"grid.overlap is {self.overlap} but has no effect with training: crops and prediction: videos; remove it."
             )
         if self.window_sec is not None and not (math.isfinite(self.window_sec) and self.window_sec > 0):
             raise ValueError(

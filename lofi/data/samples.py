@@ -1,9 +1,10 @@
 """A sample: one window with its targets and its frames or features; what it is asked for by, and how a batch is made of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lofi.batches import Views, WindowBatch
@@ -43,7 +44,10 @@ class WindowSample:
 
 
 def collate(samples: Sequence[WindowSample]) -> WindowBatch:
-    """Samples of one fidelity -> a batch. Either all of them have a view or none."""
+    """Samples of one fidelity -> a batch. Either all of them have a view or none. Whole videos, of different lengths, are
+    padded to the longest of them."""
+    longest = max(len(sample.mask) for sample in samples)
+    samples = [_padded(sample, num_snippets=longest) for sample in samples]
     frames = [sample.frames for sample in samples if sample.frames is not None]
     features = [sample.features for sample in samples if sample.features is not None]
     views = [sample.view for sample in samples if sample.view is not None]
@@ -58,10 +62,28 @@ def collate(samples: Sequence[WindowSample]) -> WindowBatch:
     )
 
 
+def _padded(sample: WindowSample, *, num_snippets: int) -> WindowSample:
+    """The same features in a window of so many snippets, the new ones masked."""
+    more = num_snippets - len(sample.mask)
+    if more == 0:
+        return sample
+    assert sample.features is not None
+    step_sec = sample.window.length_sec / len(sample.mask)
+    return replace(
+        sample,
+        window=replace(sample.window, end_sec=sample.window.end_sec + more * step_sec),
+        mask=F.pad(sample.mask, (0, more)),
+        features=F.pad(sample.features, (0, 0, 0, more)),
+    )
+
+
 def window_mask(window: Window, *, num_snippets: int) -> Tensor:
-    """(L,) bool, True where the snippet's centre lies inside the video."""
+    """(L,) bool, True where the snippet's centre lies inside the video, and before the window's `valid_end_sec`."""
     centres = snippet_centres_sec(window.start_sec, window.end_sec, num_snippets=num_snippets)
-    return torch.from_numpy(snippet_mask(centres, duration_sec=window.video_duration_sec))
+    end_sec = window.video_duration_sec
+    if window.valid_end_sec is not None:
+        end_sec = min(end_sec, window.valid_end_sec)
+    return torch.from_numpy(snippet_mask(centres, duration_sec=end_sec))
 
 
 def failed_sample(

@@ -21,12 +21,15 @@ def training_windows(
 
     mode: rescale keeps every video, with or without instances. mode: sliding keeps the windows with at least one
     instance, and drops slivers: instances of which less than `min_visible_fraction` lies in the window. For an instance
-    longer than the window the fraction is of the window, else its middle would be background.
+    longer than the window the fraction is of the window, else its middle would be background. With training: crops it
+    keeps every video with an instance, whole: the datasets crop it anew at each epoch (`data.crops`).
     """
     windows = []
     videos = list(videos)
     for video in videos:
-        for start_sec, end_sec in video_windows(video.duration_sec, grid):
+        is_whole = grid.training == "crops"
+        stretches = [(0.0, video.duration_sec)] if is_whole else video_windows(video.duration_sec, grid)
+        for start_sec, end_sec in stretches:
             minimum = min_visible_fraction if grid.mode == "sliding" else 0.0
             window = _window(video, start_sec, end_sec, classes=classes, min_visible_fraction=minimum)
             if window.segments or grid.mode == "rescale":
@@ -41,7 +44,10 @@ def training_windows(
 def prediction_windows(
     videos: Iterable[AnnotatedVideo], *, classes: Sequence[str], grid: GridConfig
 ) -> list[Window]:
-    """Every window of every video, in order; each instance clipped to it, slivers too."""
+    """Every window of every video, in order; each instance clipped to it, slivers too. With prediction: videos one window,
+    [0, duration], whose snippets are all rows of the video's features."""
+    if grid.prediction == "videos":
+        return [_window(video, 0.0, video.duration_sec, classes=classes) for video in videos]
     return [
         _window(video, start_sec, end_sec, classes=classes)
         for video in videos

@@ -185,6 +185,7 @@ def open_windows(recipe: Recipe, annotations: Annotations, windows: Sequence[Win
             windows,
             open_features(recipe.data),
             grid=recipe.grid,
+            seed=recipe.seed,
             on_decode_error=recipe.data.on_decode_error,
         )
     frames = open_frame_windows(

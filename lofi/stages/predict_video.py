@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lofi.batches import WindowBatch
 from lofi.data.annotations import AnnotatedVideo
-from lofi.data.feature_windows import interpolate_rows, snippet_rows
+from lofi.data.feature_windows import interpolate_rows, rows_window, snippet_rows
 from lofi.data.frame_windows import FrameWindows
 from lofi.data.reading_process import ReadingProcess
 from lofi.data.sampler import build_loader
@@ -223,6 +223,9 @@ def _detect_rows(
     num_snippets = full_fidelity(detector.recipe).num_snippets
     found = []
     for window in windows:
+        if detector.recipe.grid.prediction == "videos":
+            window = rows_window(window, detector.making.manifest, num_rows=len(rows))
+            num_snippets = len(rows)
         positions = snippet_rows(
             window, detector.making.manifest, num_rows=len(rows), num_snippets=num_snippets
         )

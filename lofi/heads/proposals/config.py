@@ -58,6 +58,9 @@ class ProposalHeadConfig:
             if getattr(self, name) < 0.0:
                 raise ValueError(f"head.{name} is {getattr(self, name)}; it must not be negative.")
 
+    takes_videos = False
+    """Whole videos, of any length, as one window: no, since `max_duration` is a share of the window."""
+
     @property
     def needs_video_scores(self) -> bool:
         """Whether its detections have no class of their own."""
