@@ -54,7 +54,7 @@ def contrast(
         temperature: similarities are divided by it.
         is_negative: (B, Q) bool, False where a key is none for this sample.
         own_negatives: (B, M, d), more for the queries of each sample.
-        own_mask: (B, M) bool, False where one of those is none.
+        own_mask: (B, R, M) bool, False where one of those is none.
 
     Returns:
         (B, R, 1 + Q (+ M)).
@@ -67,5 +67,5 @@ def contrast(
     if own_negatives is not None:
         assert own_mask is not None
         own = queries @ own_negatives.transpose(1, 2)
-        parts.append(own.masked_fill(~own_mask[:, None], -torch.inf))
+        parts.append(own.masked_fill(~own_mask, -torch.inf))
     return torch.cat(parts, dim=-1) / temperature

@@ -7,12 +7,15 @@ distributions and schedule were not found. What stands here in their place:
 
 - a region is a core of the source played at two speeds, so that each time of one region has its counterpart in the other;
 - the regions' features are cut out by RoIAlign in one dimension, R bins each, by the known map of the paste;
-- each bin is projected by two layers, and a temporally dense InfoNCE tells the bin of the key video from a queue of earlier
+- features are brought to zero mean and unit variance by running moments (`running_scale`: without them a random encoder's stay
+  near the collapsed solution), each bin is projected by two layers, and a temporally dense InfoNCE tells the bin of the key video from a queue of earlier
   keys of other videos, with MoCo-v2's momentum encoder, queue and temperature (arXiv:2003.04297);
 - crop and flip (and whatever else `data` draws) are drawn per synthetic video, the same for region and background.
 
 The encoder here sees one snippet at a time: a background changes a region's features at its borders alone, where a snippet
 shows both. `background_negatives` makes it count: features of the background beside a region are further negatives.
+`bin_negatives` makes time count: a static scene tells one video from others at every bin alike, the bins of a region only by what
+changes.
 """
 
 import zlib
@@ -40,6 +43,7 @@ from lofi.objectives.momentum_encoder import MomentumCopy
 from lofi.objectives.pasting import PastedPairs, Pastes, draw_pairs
 from lofi.objectives.ranks import mean_over_ranks, rows_of_all_ranks
 from lofi.objectives.region_alignment import align_regions
+from lofi.objectives.running_scale import RunningScale
 from lofi.protocols import GradientPath, StepLosses
 
 
@@ -66,6 +70,8 @@ class PalConfig:
     for it."""
     background_negatives: bool = False
     """Take the snippets beside a region in its key video for negatives too."""
+    bin_negatives: bool = False
+    """Take the other bins of the key's region for negatives too, so that the times of a region must be told apart."""
     windows_per_video: int = 1
     """Stretches of each video and epoch."""
     validate_every_epochs: int | None = None
@@ -100,16 +106,18 @@ class PseudoActionLocalization(nn.Module):
         encoder: nn.Module,
         encode: GradientPath,
         projection: nn.Module,
+        feature_width: int,
         config: PalConfig,
         key_chunk: int,
     ) -> None:
-        """`key_chunk`: snippets that the key encoder encodes together."""
+        """`feature_width`: D; `key_chunk`: snippets that the key encoder encodes together."""
         super().__init__()
         self.encoder = encoder
         self.encode = encode
         self.projection = projection
         self.key_encoder = MomentumCopy(encoder)
         self.key_projection = MomentumCopy(projection)
+        self.scale = RunningScale(feature_width)
         self.queue = KeyQueue(size=config.queue, width=config.projection_width)
         self.config = config
         self.key_chunk = key_chunk
@@ -131,6 +139,7 @@ class PseudoActionLocalization(nn.Module):
             snippet_seeds=seeds,
         )
         if self.training:
+            self.scale.follow(features_BLD)
             self.key_encoder.follow(self.encoder, momentum=config.momentum)
             self.key_projection.follow(self.projection, momentum=config.momentum)
         with torch.no_grad():
@@ -142,17 +151,14 @@ class PseudoActionLocalization(nn.Module):
         queries_BRd = self._project(self.projection, features_BLD, pairs.query, batch)
         owners_B = torch.tensor([zlib.crc32(window.video.encode()) for window in batch.windows])
         owners_B = owners_B.to(features_BLD.device)
-        own = own_mask = None
-        if config.background_negatives:
-            own = _normalized(self.key_projection(keys_BLD))
-            own_mask = outside_region(pairs.key, batch).to(own.device)
+        own_BMd, own_mask = self._own_negatives(keys_BLD, positives_BRd, pairs.key, batch)
         logits_BRN = contrast(
             queries_BRd,
             positives_BRd,
             self.queue.keys.detach().clone(),
             temperature=config.temperature,
             is_negative=self.queue.owners != owners_B[:, None],
-            own_negatives=own,
+            own_negatives=own_BMd,
             own_mask=own_mask,
         )
         if self.training:
@@ -204,7 +210,26 @@ class PseudoActionLocalization(nn.Module):
         """(B, R, d) of norm 1: the pasted regions, cut out and projected."""
         assert batch.frames is not None
         regions = torch.from_numpy(pastes.region / batch.frames.shape[3]).to(features_BLD.device)
-        return _normalized(projection(align_regions(features_BLD, regions, bins=self.config.bins)))
+        return _normalized(
+            projection(align_regions(self.scale(features_BLD), regions, bins=self.config.bins))
+        )
+
+    @torch.no_grad()
+    def _own_negatives(
+        self, keys_BLD: Tensor, positives_BRd: Tensor, pastes: Pastes, batch: WindowBatch
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Negatives out of a sample's own key video: (B, M, d) of norm 1, and (B, R, M) bool, for which bins each is one."""
+        bins = self.config.bins
+        vectors: list[Tensor] = []
+        masks: list[Tensor] = []
+        if self.config.background_negatives:
+            vectors.append(_normalized(self.key_projection(self.scale(keys_BLD))))
+            masks.append(outside_region(pastes, batch).to(keys_BLD.device)[:, None].expand(-1, bins, -1))
+        if self.config.bin_negatives:
+            vectors.append(positives_BRd)
+            others_RR = ~torch.eye(bins, dtype=torch.bool, device=keys_BLD.device)
+            masks.append(others_RR.expand(len(positives_BRd), -1, -1))
+        return (torch.cat(vectors, dim=1), torch.cat(masks, dim=2)) if vectors else (None, None)
 
     @torch.no_grad()
     def measure(self, batch: WindowBatch) -> Tensor:
@@ -291,5 +316,10 @@ def build_pal(
         nn.Linear(feature_width, config.projection_width),
     )
     return PseudoActionLocalization(
-        encoder=encoder, encode=encode, projection=projection, config=config, key_chunk=key_chunk
+        encoder=encoder,
+        encode=encode,
+        projection=projection,
+        feature_width=feature_width,
+        config=config,
+        key_chunk=key_chunk,
     )

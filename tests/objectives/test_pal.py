@@ -21,6 +21,7 @@ from lofi.objectives.momentum_encoder import MomentumCopy
 from lofi.objectives.pal import PalConfig, build_pal, outside_region
 from lofi.objectives.pasting import draw_pairs
 from lofi.objectives.region_alignment import align_regions
+from lofi.objectives.running_scale import RunningScale
 
 SNIPPETS, FRAMES = 6, 4
 NUM_FRAMES = SNIPPETS * FRAMES
@@ -168,9 +169,16 @@ def stretches(num_windows=4, **options):
     return clip_batch([None] * num_windows, num_snippets=SNIPPETS, frames=FRAMES, **options)
 
 
-@pytest.mark.parametrize("background_negatives", [False, True])
-def test_the_loss_is_that_of_a_loop_over_bins(background_negatives):
-    module = make(background_negatives=background_negatives, momentum=0.0, temperature=0.3)
+@pytest.mark.parametrize(
+    ("background_negatives", "bin_negatives"), [(False, False), (True, False), (False, True), (True, True)]
+)
+def test_the_loss_is_that_of_a_loop_over_bins(background_negatives, bin_negatives):
+    module = make(
+        background_negatives=background_negatives,
+        bin_negatives=bin_negatives,
+        momentum=0.0,
+        temperature=0.3,
+    )
     batch = stretches(masked=(1,), num_windows=5)
     torch.manual_seed(8)
     pairs = module._draw(batch, generator=np.random.default_rng(int(torch.randint(2**62, ()))))
@@ -186,7 +194,8 @@ def test_the_loss_is_that_of_a_loop_over_bins(background_negatives):
         return torch.stack([module.encoder(video) for video in videos])
 
     def projected(vectors):
-        return torch.nn.functional.normalize(module.projection(vectors), dim=-1).tolist()
+        scaled = module.scale(vectors)  # its moments are those that the step has left
+        return torch.nn.functional.normalize(module.projection(scaled), dim=-1).tolist()
 
     losses = []
     with torch.no_grad():
@@ -204,10 +213,9 @@ def test_the_loss_is_that_of_a_loop_over_bins(background_negatives):
             if background_negatives:
                 beside = outside_region(pairs.key, batch)[index]
                 own = projected(key[index][beside])
-            losses += [
-                info_nce(one, other, negatives + own, temperature=0.3)
-                for one, other in zip(*both, strict=True)
-            ]
+            for place, (one, other) in enumerate(zip(*both, strict=True)):
+                bins = both[1][:place] + both[1][place + 1 :] if bin_negatives else []
+                losses.append(info_nce(one, other, negatives + own + bins, temperature=0.3))
     assert len(losses) == 4 * 3
     assert found.total.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
@@ -246,7 +254,7 @@ def test_exported_weights_hold_neither_copies_nor_queue_but_buffers_do():
     module = make()
     assert {name.partition(".")[0] for name in module.state_dict()} == {"encoder", "projection"}
     names = {name.partition(".")[0] for name, _ in module.named_buffers()}
-    assert names == {"key_encoder", "key_projection", "queue"}
+    assert names == {"key_encoder", "key_projection", "queue", "scale"}
     assert {name.partition(".")[0] for name, _ in module.named_parameters()} == {"encoder", "projection"}
 
 
@@ -256,6 +264,18 @@ def test_a_copy_of_frozen_norms_computes_the_same():
     x = torch.randn(4, 3)
     assert torch.equal(MomentumCopy(norm)(x), norm(x))
     assert MomentumCopy(norm).state_dict() == {}
+
+
+def test_features_are_scaled_by_running_moments():
+    scale = RunningScale(2, momentum=0.5).double()
+    rows = torch.randn(2, 3, 4, 2).double() * 3 + 1000
+    assert torch.equal(scale(rows[0]), rows[0])
+    for step in rows:
+        scale.follow(step)
+    flat = rows.flatten(1, 2)
+    mean = flat[0].mean(dim=0) / 3 + flat[1].mean(dim=0) * 2 / 3
+    square = flat[0].square().mean(dim=0) / 3 + flat[1].square().mean(dim=0) * 2 / 3
+    torch.testing.assert_close(scale(flat), (flat - mean) / (square - mean.square()).sqrt())
 
 
 def test_the_queue_holds_the_newest_keys():
