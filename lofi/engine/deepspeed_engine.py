@@ -180,13 +180,16 @@ def build_engine(
         optimizer: over the parameters that train.
         lr_scheduler: stepped by `engine.step()`, not on steps that fp16 skips.
         micro_batch_size: windows per rank and step.
-        gradient_clipping: greatest gradient norm, 0 for none.
+        gradient_clipping: greatest gradient norm, 0 for none. Where `gradient_norm_before_step` knows the norm, `step` clips
+            by it and DeepSpeed, which would take it once more and tell nobody, does not.
         autocast_section: from `precision.autocast_section`.
         block: the recipe's `deepspeed:` block, passed through.
 
     Returns:
         A `deepspeed.DeepSpeedEngine`.
     """
+    has_loss_scale = autocast_section.get("torch_autocast", {}).get("dtype") == "float16"
+    clips_here = zero_stage(block) == 0 and not has_loss_scale
     config = {
         "steps_per_print": 10**9,
         "gradient_accumulation_steps": 1,
@@ -195,7 +198,7 @@ def build_engine(
         **_with_bucket(block, module),
         **autocast_section,
         "train_micro_batch_size_per_gpu": micro_batch_size,
-        "gradient_clipping": gradient_clipping,
+        "gradient_clipping": 0.0 if clips_here else gradient_clipping,
     }
     if torch.cuda.is_available():
         use_fused_kernels(optimizer)
@@ -260,17 +263,32 @@ def wait_for_ranks() -> None:
 
 
 def gradient_norm_before_step(engine: Any) -> float | None:
-    """The global gradient norm at ZeRO stage 0, where DeepSpeed checks nothing; None where it is not known yet: at the
-    other stages, which compute it inside their step, and in fp16, where gradients are still scaled."""
+    """The global gradient norm at ZeRO stage 0, where DeepSpeed checks nothing, as the mean over the ranks, so that all of them
+    clip alike; None where it is not known yet: at the other stages, which compute it inside their step, and in fp16, where
+    gradients are still scaled. Collective."""
     if engine.zero_optimization_stage() > 0 or _has_loss_scale(engine):
         return None
     gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    return mean_over_ranks([norm], engine.device)[0]
 
 
-def step(engine: Any) -> bool:
-    """Step the optimizer. Returns True where DeepSpeed left the step out because gradients were not finite, which is
-    usual in fp16 alone (its loss scale then falls) and is never reported for it."""
+def step(engine: Any, *, norm: float | None, gradient_clipping: float) -> bool:
+    """Clip the gradients where the norm is known, else leave it to DeepSpeed; then step the optimizer.
+
+    Args:
+        engine: after its backward pass.
+        norm: from `gradient_norm_before_step`; finite or None.
+        gradient_clipping: as for `build_engine`.
+
+    Returns:
+        True where DeepSpeed left the step out because gradients were not finite, which is usual in fp16 alone (its loss
+        scale then falls) and is never reported for it.
+    """
+    if norm is not None and norm > gradient_clipping > 0 and engine.is_gradient_accumulation_boundary():
+        torch.nn.utils.clip_grads_with_norm_(
+            engine.module.parameters(), gradient_clipping, torch.tensor(norm)
+        )
     skipped_before = engine.skipped_steps
     engine.step()
     return bool(engine.skipped_steps > skipped_before) and not _has_loss_scale(engine)

@@ -192,7 +192,9 @@ def train(
                     check(_fault_of("loss", float(losses.total.detach())))
                     norm = deepspeed_engine.gradient_norm_before_step(engine)
                     check(_fault_of("gradient norm", norm))
-                    is_skipped = deepspeed_engine.step(engine)
+                    is_skipped = deepspeed_engine.step(
+                        engine, norm=norm, gradient_clipping=config.gradient_clipping
+                    )
                     if (
                         average is not None
                         and (position.step + 1) % engine.gradient_accumulation_steps() == 0

@@ -1,7 +1,7 @@
 """One training step as the loop and DeepSpeed's engine run it at ZeRO stage 0, counted: on fake tensors or on real ones.
 
 The engine's own temporaries are part of it: after the backward pass it copies all gradients into a flat bucket, on more
-than one rank (`allreduce_bucket` of deepspeed 0.19.8), clips them in place, and drops them after the update.
+than one rank (`allreduce_bucket` of deepspeed 0.19.8). They are clipped in place, and dropped after the update.
 """
 
 from collections.abc import Callable
@@ -86,9 +86,9 @@ def count_step(
             loss.backward()
             if reduces_in_bucket:
                 _reduce_in_buckets(gradients())
-            torch.nn.utils.get_total_norm(gradients())
-            if gradient_clipping > 0:
-                _clip(gradients(), most=gradient_clipping)
+            norm = float(torch.nn.utils.get_total_norm(gradients()))
+            if norm > gradient_clipping > 0:
+                torch.nn.utils.clip_grads_with_norm_(trained, gradient_clipping, torch.tensor(norm))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if average is not None:
@@ -108,12 +108,3 @@ def _reduce_in_buckets(gradients: list[Tensor]) -> None:
             for each, reduced in zip(bucket, torch._C._nn.unflatten_dense_tensors(flat, bucket), strict=True):
                 each.copy_(reduced)
             bucket = []
-
-
-def _clip(gradients: list[Tensor], *, most: float) -> None:
-    """Norm by norm and in place, as the engine does it."""
-    norms = [gradient.float().norm(2.0) for gradient in gradients]
-    total = torch.stack(norms).pow(2.0).sum().pow(0.5)
-    factor = torch.clamp(most / (total + 1e-6), max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factor)

@@ -8,6 +8,7 @@ bytes those of the fidelity with the greatest peak.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def measure_recipe(
     )
     decay = recipe.train.ema_decay
     average = None if decay is None else WeightAverage(module, decay=decay)
+    take_step = partial(_step, engine, average=average, gradient_clipping=recipe.train.gradient_clipping)
     seed_rank(recipe.seed, ranks.rank)
     engine.train()
     measured: list[AtFidelity] = []
@@ -123,7 +125,8 @@ def measure_recipe(
             options=options,
             device=ranks.device,
             advance=advance,
-            average=average,
+            take_step=take_step,
+            means=[] if average is None else average.tensors,
             made_ahead=0 if source is None else MADE_AHEAD_PER_WORKER * recipe.data.workers,
         )
         measured.append(at_fidelity)
@@ -133,7 +136,7 @@ def measure_recipe(
         for each, tensors in zip(measured, copied, strict=True)
     ]
     if options.snapshot is not None:
-        _write_snapshot(engine, batches, folder=Path(options.snapshot), device=ranks.device, average=average)
+        _write_snapshot(take_step, batches, folder=Path(options.snapshot), device=ranks.device)
     return measured_row(
         recipe,
         found,
@@ -181,7 +184,8 @@ def _measure_fidelity(
     options: ProfileOptions,
     device: torch.device,
     advance: Callable[[str], None],
-    average: WeightAverage | None,
+    take_step: Callable[..., None],
+    means: list[Tensor],
     made_ahead: int,
 ) -> tuple[AtFidelity, WindowBatch]:
     """All but the copies alone, and the batch of the last step.
@@ -192,21 +196,20 @@ def _measure_fidelity(
     for _ in range(made_ahead):
         next(batches)
     for _ in range(options.warm_up):
-        _step(engine, next(batches), clock=StepClock(device=device), average=average)
+        take_step(next(batches), clock=StepClock(device=device))
         advance(f"{fidelity}, warming up")
     clock = StepClock(device=device)
     for _ in range(options.steps):
         with clock.step():
             with clock.part("data"):
                 batch = next(batches)
-            _step(engine, batch, clock=clock, average=average)
+            take_step(batch, clock=clock)
         advance(f"{fidelity}, timing")
-    allocator = _allocator_peaks(engine, batch, device=device, average=average)
+    allocator = _allocator_peaks(take_step, batch, device=device)
     advance(f"{fidelity}, reading the allocator")
     inputs = batch_tensors(batch) if device.type == "cpu" else []
-    means = () if average is None else average.tensors
     with count_engine(engine, device_type=device.type, inputs=inputs, averages=means) as count:
-        _step(engine, batch, clock=StepClock(device=device), average=average)
+        take_step(batch, clock=StepClock(device=device))
     advance(f"{fidelity}, counting")
     at_fidelity = AtFidelity(fidelity=fidelity, clock=clock, timeline=replay(count), allocator=allocator)
     return at_fidelity, batch
@@ -223,6 +226,7 @@ def _step(
     *,
     clock: StepClock,
     average: WeightAverage | None,
+    gradient_clipping: float,
     after_phase: Callable[[str], None] = lambda phase: None,
 ) -> None:
     """One training step as the loop takes it."""
@@ -233,15 +237,15 @@ def _step(
         engine.backward(losses.total)
     after_phase("backward")
     with clock.part("optimizer"):
-        deepspeed_engine.gradient_norm_before_step(engine)
-        deepspeed_engine.step(engine)
+        norm = deepspeed_engine.gradient_norm_before_step(engine)
+        deepspeed_engine.step(engine, norm=norm, gradient_clipping=gradient_clipping)
         if average is not None:
             average.update()
     after_phase("optimizer")
 
 
 def _allocator_peaks(
-    engine: Any, batch: WindowBatch, *, device: torch.device, average: WeightAverage | None
+    take_step: Callable[..., None], batch: WindowBatch, *, device: torch.device
 ) -> AllocatorPeaks | None:
     """Take one step and read the allocator after each phase; None on a CPU, without a step."""
     if device.type == "cpu":
@@ -255,7 +259,7 @@ def _allocator_peaks(
         torch.cuda.reset_peak_memory_stats(device)
 
     torch.cuda.reset_peak_memory_stats(device)
-    _step(engine, batch, clock=StepClock(device=device), average=average, after_phase=read)
+    take_step(batch, clock=StepClock(device=device), after_phase=read)
     free, total = torch.cuda.mem_get_info(device)
     return AllocatorPeaks(
         allocated_bytes=max(peaks.values()),
@@ -266,12 +270,7 @@ def _allocator_peaks(
 
 
 def _write_snapshot(
-    engine: Any,
-    batches: Iterator[WindowBatch],
-    *,
-    folder: Path,
-    device: torch.device,
-    average: WeightAverage | None,
+    take_step: Callable[..., None], batches: Iterator[WindowBatch], *, folder: Path, device: torch.device
 ) -> None:
     """PyTorch's own memory snapshot (CUDA: memory_snapshot.pickle) and profiler trace (trace.json) of one more step."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,7 +280,7 @@ def _write_snapshot(
         activities.append(torch.profiler.ProfilerActivity.CUDA)
         torch.cuda.memory._record_memory_history(max_entries=200_000)
     with torch.profiler.profile(activities=activities, profile_memory=True, record_shapes=True) as profiler:
-        _step(engine, batch, clock=StepClock(device=device), average=average)
+        take_step(batch, clock=StepClock(device=device))
     profiler.export_chrome_trace(str(folder / "trace.json"))
     if device.type == "cuda":
         torch.cuda.memory._dump_snapshot(str(folder / "memory_snapshot.pickle"))

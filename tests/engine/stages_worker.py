@@ -84,7 +84,8 @@ def make_engine(block):
 def step(engine, frames, ranks):
     loss = engine(frames[2 * ranks.rank : 2 * ranks.rank + 2])
     engine.backward(loss)
-    engine.step()
+    norm = deepspeed_engine.gradient_norm_before_step(engine)
+    deepspeed_engine.step(engine, norm=norm, gradient_clipping=CLIPPING)
     return float(loss.detach())
 
 
