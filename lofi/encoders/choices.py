@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 
 from lofi.encoders.freezing import NormMode
-from lofi.encoders.options import check_choice, check_encoder_options
+from lofi.encoders.options import check_choice, check_encoder_options, check_lora
 from lofi.encoders.videomae_sizes import SIZES
 
 
@@ -264,9 +264,14 @@ class VideomaeConfig:
 
     size: Literal["small", "base", "large", "huge", "giant"] = "base"
     """ViT-S, B, L, H, g. D is 384, 768, 1024, 1280, 1408."""
+    feature: Literal["snippet", "tubelet"] = "snippet"
+    """snippet: one vector per snippet; tubelet: one for each 2 frames of it, so that a head sees L * T / 2 positions. tubelet needs
+    snippets that touch (grid.spread_frames)."""
     adapters: Literal["none", "beside", "alone"] = "none"
     """Bottlenecks with a temporal convolution after each block: none, beside weights that learn, or alone (all else is
     frozen)."""
+    lora_rank: int = 0
+    """Rank of LoRA's updates of the attention's layers (4 to 32 are usual); they and the norms are then all that learns. 0: none."""
     drop_path: float = 0.0
     """Share of the snippets for which the last block's branches are dropped in training, rising from 0; in [0, 1)."""
     dropout: float = 0.0
@@ -281,7 +286,13 @@ class VideomaeConfig:
     def __post_init__(self) -> None:
         check_choice("size", self.size, SIZES)
         check_choice("adapters", self.adapters, ("none", "beside", "alone"))
+        check_choice("feature", self.feature, ("snippet", "tubelet"))
         check_encoder_options(self, num_stages=SIZES[self.size].depth + 1)
+        check_lora(self)
+        if self.lora_rank and self.adapters != "none":
+            raise ValueError(
+                f"encoder.lora_rank is {self.lora_rank} and encoder.adapters: {self.adapters}; take one of the two."
+            )
         if self.frozen_stages and self.adapters == "alone":
             raise ValueError(
                 f"encoder.frozen_stages is {self.frozen_stages}, which has no effect with encoder.adapters: alone, where "
@@ -296,6 +307,8 @@ def build_videomae(config: VideomaeConfig) -> nn.Module:
         SIZES[config.size],
         has_adapters=config.adapters != "none",
         adapters_alone=config.adapters == "alone",
+        lora_rank=config.lora_rank,
+        feature_per_tubelet=config.feature == "tubelet",
         drop_path=config.drop_path,
         dropout=config.dropout,
     )
@@ -308,7 +321,13 @@ class ImageConfig:
     network: str = "vit_small_patch16_224"
     """timm's name, such as vit_base_patch16_clip_224.openai, vit_small_patch14_dinov2.lvd142m, convnextv2_tiny."""
     temporal: Literal["mean", "convolution"] = "mean"
-    """How a snippet's frames become one vector."""
+    """mean: of the frames' vectors; convolution: a bottleneck with a convolution over the frames before that."""
+    feature: Literal["snippet", "frame"] = "snippet"
+    """snippet: one vector per snippet; frame: one for each frame, without the mean, so that a head sees L * T positions. frame needs
+    snippets that touch (grid.spread_frames)."""
+    lora_rank: int = 0
+    """Of vision transformers: rank of LoRA's updates of the attention's layers (4 to 32 are usual); they, the norms and the
+    temporal convolution are then all that learns. 0: none."""
     dropout: float = 0.0
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
@@ -322,12 +341,18 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         check_choice("temporal", self.temporal, ("mean", "convolution"))
+        check_choice("feature", self.feature, ("snippet", "frame"))
         check_encoder_options(self)
+        check_lora(self)
 
 
 def build_image(config: ImageConfig) -> nn.Module:
     from lofi.encoders.image import ImageEncoder
 
     return ImageEncoder(
-        network=config.network, has_convolution=config.temporal == "convolution", dropout=config.dropout
+        network=config.network,
+        has_convolution=config.temporal == "convolution",
+        dropout=config.dropout,
+        lora_rank=config.lora_rank,
+        feature_per_frame=config.feature == "frame",
     )

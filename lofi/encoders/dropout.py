@@ -27,7 +27,7 @@ class SnippetDropout(nn.Module):
         self.salt = salt
 
     def forward(self, features: Tensor, *, snippet_seeds: Tensor | None) -> Tensor:
-        """features (N, D) float, snippet_seeds (N,) int64 or None -> (N, D)."""
+        """features (N, D) or (N, R, D) float, snippet_seeds (N,) int64 or None -> the same shape."""
         if snippet_seeds is None or not self.training or self.p == 0:
             return features
         if snippet_seeds.shape != features.shape[:1] or snippet_seeds.dtype != torch.int64:
@@ -35,10 +35,11 @@ class SnippetDropout(nn.Module):
                 f"snippet_seeds are {tuple(snippet_seeds.shape)} {snippet_seeds.dtype}; "
                 f"{features.shape[0]} snippets need ({features.shape[0]},) int64."
             )
+        shape = features.shape[1:]
         keeps = keep_mask(
-            snippet_seeds.to(features.device), num_elements=features.shape[1], p=self.p, salt=self.salt
+            snippet_seeds.to(features.device), num_elements=shape.numel(), p=self.p, salt=self.salt
         )
-        return features * keeps.to(features.dtype) / (1 - self.p)
+        return features * keeps.unflatten(1, shape).to(features.dtype) / (1 - self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, salt={self.salt}"

@@ -6,7 +6,8 @@ bottleneck with a convolution over the frames (`temporal_adapter`), which can se
 timm's plain vision transformers take any size that their patches divide: their position tables are interpolated by timm
 (bicubic). They are checkpointed, frozen and given learning rates block by block; any other model is one block and one stage.
 
-frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> the image model -> (N,T,D) [-> temporal convolution] -> mean (N,D).
+frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> the image model -> (N,T,D) [-> temporal convolution] -> mean (N,D), or (N,T,D)
+with a feature per frame.
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout, remove_drop_path
+from lofi.encoders.lora import add_lora
 from lofi.encoders.normalize_frames import NormalizeFrames
 from lofi.encoders.temporal_adapter import TemporalAdapter
 from lofi.fidelity import Fidelity
@@ -25,7 +27,15 @@ from lofi.protocols import RunBlock, call_block
 class ImageEncoder(nn.Module):
     """A `protocols.SnippetEncoder`."""
 
-    def __init__(self, *, network: str, has_convolution: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        network: str,
+        has_convolution: bool = False,
+        dropout: float = 0.0,
+        lora_rank: int = 0,
+        feature_per_frame: bool = False,
+    ) -> None:
         super().__init__()
         self.timm_name = network
         model: Any = _open_network(network)
@@ -41,6 +51,13 @@ class ImageEncoder(nn.Module):
         self.normalize = NormalizeFrames(mean=about["mean"], std=about["std"])
         self.adapter = TemporalAdapter(self.feature_width) if has_convolution else None
         self.dropout = SnippetDropout(dropout)
+        self.frames_per_feature = 1 if feature_per_frame else None
+        if lora_rank:
+            if not self.is_vit:
+                raise ValueError(
+                    f"encoder.lora_rank is {lora_rank}, but {network} is no plain vision transformer; set it to 0."
+                )
+            add_lora(self, model.blocks, rank=lora_rank)
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -58,14 +75,15 @@ class ImageEncoder(nn.Module):
     def forward(
         self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
     ) -> Tensor:
-        """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
+        """frames (N, 3, T, H, W) uint8 -> (N, D) or (N, T, D); see `protocols.SnippetEncoder`."""
         x_FCHW = self.normalize(frames, order="NTCHW").flatten(0, 1)
         num_frames = frames.shape[2]
         features_FD = self._vit(x_FCHW, run_block) if self.is_vit else run_block(self.network, x_FCHW)
         features_NTD = features_FD.unflatten(0, (-1, num_frames))
         if self.adapter is not None:
             features_NTD = run_block(self.adapter, features_NTD, num_frames)
-        return self.dropout(features_NTD.mean(dim=1), snippet_seeds=snippet_seeds)
+        features = features_NTD.mean(dim=1) if self.frames_per_feature is None else features_NTD
+        return self.dropout(features, snippet_seeds=snippet_seeds)
 
     def _vit(self, x: Tensor, run_block: RunBlock) -> Tensor:
         """timm's `forward`, block by block."""

@@ -29,3 +29,14 @@ def check_choice(key: str, value: str, allowed: Any) -> None:
     """Raise ValueError where `value` is none of `allowed`."""
     if value not in allowed:
         raise ValueError(f"encoder.{key} is {value!r}; it must be one of {', '.join(allowed)}.")
+
+
+def check_lora(config: Any) -> None:
+    """Raise ValueError for a rank below 0, and for frozen stages of an encoder whose own weights are all frozen."""
+    if config.lora_rank < 0:
+        raise ValueError(f"encoder.lora_rank is {config.lora_rank}; it must be at least 0 (0: none).")
+    if config.lora_rank and config.frozen_stages:
+        raise ValueError(
+            f"encoder.frozen_stages is {config.frozen_stages}, which has no effect with encoder.lora_rank: {config.lora_rank}, "
+            "where all but norms is frozen; remove it."
+        )

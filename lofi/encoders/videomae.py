@@ -3,13 +3,15 @@
 Tong et al., NeurIPS 2022, arXiv:2203.12602 (S, B, L, H) and VideoMAE V2, Wang et al., CVPR 2023, arXiv:2303.16727 (g, with
 patches of 14 pixels). Tubelets of 2 x 16 x 16 are embedded by one convolution, a fixed sine table of positions is added, every
 tubelet attends to every other (fused attention, in timm's `Block`), and the mean over all tubelets is normalised: the feature
-of the network's last linear layer. Two things are written otherwise than in the published code and compute the same: keys
+of the network's last linear layer. With a feature per tubelet time it is the mean over that time's tubelets, in the order of
+AdaTAD (arXiv:2311.17241), with that norm, and without AdaTAD's interpolation to one position per frame. Two things are written otherwise than in the published code and compute the same: keys
 have a bias here, which softmax cancels (their weights have it at zero), and drop path is drawn per snippet seed.
 
 The table is made for the native 16 frames at 224 pixels, row by row over all tubelets; for other sizes it is interpolated,
 linearly in time and bicubically in space, so that a position keeps the code that it was trained with.
 
-frames (N,3,T,H,W) uint8 -> float -> tubelets (N, T/2 * H/16 * W/16, D) + table -> blocks -> mean, norm -> (N, D).
+frames (N,3,T,H,W) uint8 -> float -> tubelets (N, T/2 * H/16 * W/16, D) + table -> blocks -> mean, norm -> (N, D),
+or (N, T/2, D) with a feature per tubelet time.
 """
 
 import math
@@ -19,6 +21,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout, SnippetDropPath, drop_path_rates
+from lofi.encoders.lora import add_lora
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
 from lofi.encoders.position_table import interpolate_table, sine_table
 from lofi.encoders.temporal_adapter import TemporalAdapter
@@ -43,11 +46,14 @@ class Videomae(nn.Module):
         *,
         has_adapters: bool = False,
         adapters_alone: bool = False,
+        lora_rank: int = 0,
+        feature_per_tubelet: bool = False,
         drop_path: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.feature_width = size.width
+        self.frames_per_feature = TUBELET if feature_per_tubelet else None
         self.normalize = NormalizeFrames(mean=IMAGENET_MEAN, std=IMAGENET_STD)
         self.patch_embed = TubeletEmbedding(width=size.width, patch=size.patch)
         self.blocks = nn.ModuleList(
@@ -59,6 +65,8 @@ class Videomae(nn.Module):
         if adapters_alone:
             for name, parameter in self.named_parameters():
                 parameter.requires_grad_(".adapter." in name)
+        if lora_rank:
+            add_lora(self, self.blocks, rank=lora_rank)
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -73,12 +81,16 @@ class Videomae(nn.Module):
     def forward(
         self, frames: Tensor, *, snippet_seeds: Tensor | None = None, run_block: RunBlock = call_block
     ) -> Tensor:
-        """frames (N, 3, T, H, W) uint8 -> (N, D); see `protocols.SnippetEncoder`."""
+        """frames (N, 3, T, H, W) uint8 -> (N, D) or (N, T/2, D); see `protocols.SnippetEncoder`."""
         x_NPD = run_block(self.patch_embed, self.normalize(frames, order="NCTHW"))
         num_times = frames.shape[2] // TUBELET
         for block in self.blocks:
             x_NPD = run_block(block, x_NPD, num_times, snippet_seeds)
-        return self.dropout(run_block(self.fc_norm, x_NPD.mean(dim=1)), snippet_seeds=snippet_seeds)
+        if self.frames_per_feature is None:
+            means = x_NPD.mean(dim=1)
+        else:
+            means = x_NPD.unflatten(1, (num_times, -1)).mean(dim=2)
+        return self.dropout(run_block(self.fc_norm, means), snippet_seeds=snippet_seeds)
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """Whole tubelets: an even number of frames, sides that the patch divides."""

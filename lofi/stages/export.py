@@ -23,6 +23,7 @@ from lofi.config.load import load_recipe
 from lofi.config.objectives import OWN_PARTS, Parts
 from lofi.config.recipe import Recipe
 from lofi.encoders.build import build_encoder
+from lofi.encoders.lora import merge_lora
 from lofi.encoders.weights import load_encoder_weights
 from lofi.encoders.weights.libraries import library_weights
 from lofi.engine.run_directory import RunDirectory, package_versions
@@ -124,11 +125,12 @@ def format_of(path: Path) -> Format:
 
 
 def load_run_encoder(recipe: Recipe, weights: Path) -> nn.Module:
-    """The encoder of a run with the weights of one of its checkpoints, in evaluation."""
+    """The encoder of a run with the weights of one of its checkpoints, in evaluation; LoRA's updates are added to its layers."""
     assert recipe.encoder is not None
     config = replace(recipe.encoder.config, weights=None, allow_unmatched=())
     encoder, _ = build_encoder(recipe.encoder.name, config)
     load_encoder_weights(encoder, weights)
+    merge_lora(encoder)
     return encoder.eval().requires_grad_(False)
 
 

@@ -13,7 +13,7 @@ from lofi.encoders import ENCODERS
 from lofi.encoders.weights.loading import Fit, dropped_modules, fit_weights
 from lofi.encoders.weights.sources import Source
 
-NOT_ARCHITECTURE = ("norm", "adapters")
+NOT_ARCHITECTURE = ("norm", "adapters", "feature")
 """Choices of an encoder's configuration that its public weights do not depend on."""
 
 
