@@ -5,10 +5,13 @@
     python launch/compare.py configs/synthetic/quickstart.yaml synthetic.scene_correlation=0.8 data_output=data/p08 output=runs/p08
     python launch/compare.py configs/synthetic/sweep.yaml
     python launch/compare.py configs/synthetic/compare.yaml "scene_correlations=[0.5,1.0]"
+    python launch/compare.py configs/synthetic/quickstart.yaml "labelled_shares=[0.25,1.0]" output=runs/labels
+    python launch/compare.py configs/synthetic/compare_pretexts.yaml probe=true
     python launch/compare.py configs/synthetic/quickstart.yaml --restart
 
-With scene_correlations the comparison is run once for each of them: how often the scene tells the class. Started again, it
-does not redo what is finished.
+With scene_correlations the comparison is run once for each of them: how often the scene tells the class. With labelled_shares
+every chain is run at each of these shares of the labelled training videos, with equal steps; stages without labels run once.
+With probe: true linear probes of every chain's features stand beside its mAP. Started again, it does not redo what is finished.
 """
 
 import argparse
@@ -35,7 +38,8 @@ def main() -> None:
     def compare() -> int:
         parts = OWN_PARTS.joined(SOLA)
         comparison = load_comparison(arguments.comparison, arguments.overrides, parts=parts)
-        run = run_sweep if comparison.scene_correlations else run_comparison
+        is_sweep = comparison.scene_correlations or comparison.labelled_shares
+        run = run_sweep if is_sweep else run_comparison
         return run(comparison, restart=arguments.restart, parts=parts)
 
     end_process(run_command(compare, file=arguments.comparison))

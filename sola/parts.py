@@ -121,6 +121,7 @@ SIMILARITY_MATCHING = ObjectiveKind(
     needs=("adapter",),
     source="features",
     takes_grid=False,
+    takes_labels=False,
     data_options=("validation_subset",),
     feature_dataset=_stretches,
     judge=_judge,

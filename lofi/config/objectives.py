@@ -73,6 +73,8 @@ class ObjectiveKind:
     """Windows are single clips, whose place is jittered in training; else stretches of untrimmed videos."""
     takes_trimmed: bool = False
     """Of the synthetic benchmark, it is trained on the trimmed videos."""
+    takes_labels: bool = True
+    """False where it trains on videos or features without their annotations."""
     takes_grid: bool = True
     """False where the `grid:` block has no effect: the windows are drawn otherwise."""
     feature_dataset: "Callable[[Recipe, Sequence[Window], FeatureDirectory], Dataset[WindowSample]] | None" = None
@@ -360,6 +362,7 @@ OBJECTIVES = {
         build=_build_pal,
         takes=(),
         source="frames",
+        takes_labels=False,
         data_options=("validation_subset",),
         frame_dataset=_stretches,
         check=_check_pal,

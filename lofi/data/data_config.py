@@ -57,6 +57,9 @@ class DataConfig:
     """Clips drawn from each annotated segment and epoch. Only for objectives that train on clips."""
     labelled_share: float = 1.0
     """Share of the training videos that is used, drawn by the recipe's seed, every class at least once; 0 to 1."""
+    repeat_labelled: bool = False
+    """Repeat the windows of that share until an epoch has as many steps as all training videos would make: equal steps for
+    every share, with the same epochs and schedule. Only with a labelled_share below 1."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -65,6 +68,8 @@ class DataConfig:
             raise ValueError(f"data.clips_per_segment is {self.clips_per_segment}; it must be at least 1.")
         if not 0 < self.labelled_share <= 1:
             raise ValueError(f"data.labelled_share is {self.labelled_share}; it must lie in (0, 1].")
+        if self.repeat_labelled and self.labelled_share == 1:
+            raise ValueError("data.repeat_labelled has no effect with data.labelled_share: 1; remove it.")
         if not 1 <= self.random_crop <= 2:
             raise ValueError(f"data.random_crop is {self.random_crop}; it must lie in 1 to 2.")
         if self.resize not in ("crop", "stretch"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lofi.data.annotations import AnnotatedVideo
+from lofi.segments import Window
 
 
 def draw_labelled(videos: Sequence[AnnotatedVideo], *, share: float, seed: int) -> list[AnnotatedVideo]:
@@ -28,3 +29,12 @@ def draw_labelled(videos: Sequence[AnnotatedVideo], *, share: float, seed: int) 
     count = min(len(videos), max(num_classes, math.ceil(share * len(videos)), 1))
     kept = {index for _, _, index in sorted(places)[:count]}
     return [video for index, video in enumerate(videos) if index in kept]
+
+
+def repeat_windows(windows: Sequence[Window], *, count: int) -> list[Window]:
+    """The windows in their order, again and again until there are `count`; all of them once where there are more.
+
+    What training draws for a window depends on its place in the list, so that two copies differ as two epochs do.
+    """
+    assert windows
+    return [windows[index % len(windows)] for index in range(max(count, len(windows)))]

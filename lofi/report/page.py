@@ -28,6 +28,9 @@ from lofi.report.comparison import (
 from lofi.report.loss_curves import read_loss_curves
 from lofi.report.memory_plots import plot_curve
 from lofi.report.memory_rows import KINDS
+from lofi.report.probes import COLUMNS as PROBE_COLUMNS
+from lofi.report.probes import TITLE as PROBE_TITLE
+from lofi.report.probes import probe_lines, probe_notes
 from lofi.report.svg_style import NUM_PART_COLOURS
 from lofi.report.tables import (
     escape_markdown,
@@ -82,6 +85,10 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     if stages:
         parts += ["## Stages\n", "Means over the runs of each stage.\n", markdown_stages(stages)]
     made = [[escape_markdown(name), escape_markdown(value)] for name, value in how_it_was_made(report)]
+    probed = [[escape_markdown(name), *cells] for name, cells in probe_lines(summaries, rows)]
+    if probed:
+        noted = "".join(f"- {escape_markdown(note)}\n" for note in probe_notes(rows))
+        parts += [f"## {PROBE_TITLE}\n", markdown_lines(["method", *PROBE_COLUMNS], probed), noted]
     parts += ["## How it was made\n", markdown_lines(["what", "value"], made, num_left=2)]
     return "\n".join(parts)
 
@@ -133,6 +140,10 @@ def render_page(report: Mapping[str, Any], *, folder: Path) -> str:
         curve_kinds=list(enumerate(KINDS)),
         rows=[{"values": row, "reason": failure_reason(row)} for row in rows],
         stages=stages,
+        probe_title=PROBE_TITLE,
+        probe_columns=PROBE_COLUMNS,
+        probe_cells=[cells for _, cells in probe_lines(summaries, rows)],
+        probe_notes=probe_notes(rows),
         made=how_it_was_made(report),
     )
 

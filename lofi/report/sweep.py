@@ -1,7 +1,7 @@
 """Rows of a sweep (one per knob value, method and seed) -> summaries per value, the headline, and what it rests on.
 
-The knob is the benchmark's scene correlation: the share of videos whose scene is the class's own. The first method of the
-comparison is the reference. Gaps are paired by seed, as in `comparison`: at one value, the gain of a method is the mean over
+The knob is the benchmark's scene correlation or the share of labelled videos (`knobs`). The first method of the comparison is
+the reference. Gaps are paired by seed, as in `comparison`: at one value, the gain of a method is the mean over
 seeds of its difference to the first method.
 """
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lofi.report.comparison import Gain, MethodSummary, Row, notes, summarise
+from lofi.report.knobs import SCENE_CORRELATION, Knob
 from lofi.report.units import percent, points
 
 
@@ -16,8 +17,9 @@ from lofi.report.units import percent, points
 class SweepPoint:
     """All methods at one value of the knob."""
 
+    knob: Knob
     value: float
-    """Scene correlation, 0 to 1."""
+    """Of the knob, 0 to 1."""
     rows: tuple[Row, ...]
     summaries: tuple[MethodSummary, ...]
     """In the same order at every value."""
@@ -27,6 +29,7 @@ class SweepPoint:
 class Gap:
     """The method that is farthest above the first one, at one value."""
 
+    knob: Knob
     value: float
     first: MethodSummary
     best: MethodSummary
@@ -34,26 +37,25 @@ class Gap:
     """Of `best` over `first`; negative where every method is below it."""
 
 
-def sweep_points(rows: Sequence[Row]) -> list[SweepPoint]:
+def sweep_points(rows: Sequence[Row], *, knob: Knob = SCENE_CORRELATION) -> list[SweepPoint]:
     """The rows by rising knob value. Raises ValueError on rows that are not whole."""
     for index, row in enumerate(rows):
-        if not isinstance(row.get("scene_correlation"), int | float):
+        if not isinstance(row.get(knob.key), int | float):
             raise ValueError(
-                f"row {index} of the sweep has scene_correlation {row.get('scene_correlation')!r}; it must be a number "
-                "between 0 and 1."
+                f"row {index} of the sweep has {knob.key} {row.get(knob.key)!r}; it must be a number between 0 and 1."
             )
     methods = list(dict.fromkeys(row["method"] for row in rows))
     found = []
-    for value in sorted({row["scene_correlation"] for row in rows}):
-        here = [row for row in rows if row["scene_correlation"] == value]
+    for value in sorted({row[knob.key] for row in rows}):
+        here = [row for row in rows if row[knob.key] == value]
         missing = [method for method in methods if all(row["method"] != method for row in here)]
         if missing:
             raise ValueError(
-                f"the sweep has no row of {', '.join(missing)} at scene correlation {value:g}; every method needs one at "
-                "every value, with numbers or with its error."
+                f"the sweep has no row of {', '.join(missing)} {knob.at.format(knob.text(value))}; every method needs one "
+                "at every value, with numbers or with its error."
             )
         ordered = tuple(sorted(here, key=lambda row: methods.index(row["method"])))
-        found.append(SweepPoint(value=value, rows=ordered, summaries=tuple(summarise(ordered))))
+        found.append(SweepPoint(knob=knob, value=value, rows=ordered, summaries=tuple(summarise(ordered))))
     return found
 
 
@@ -65,7 +67,7 @@ def gaps(sweep: Sequence[SweepPoint]) -> list[Gap]:
         above = [(each.gain, each) for each in others if each.gain is not None]
         if first.average_mAP is not None and above:
             gain, best = max(above, key=lambda pair: pair[0].mean)
-            found.append(Gap(value=point.value, first=first, best=best, gain=gain))
+            found.append(Gap(knob=point.knob, value=point.value, first=first, best=best, gain=gain))
     return found
 
 
@@ -79,11 +81,12 @@ def headline(sweep: Sequence[SweepPoint]) -> str:
         return f"{name}: no other method gave numbers to set beside it"
     widest = _widest(found)
     if widest.gain.mean <= 0:
-        return f"{name}: no other method is above it at scene correlation {listed_values(found)}"
-    start = f"{name} is farthest behind at" if len(found) > 1 else f"{name} at"
+        listed = widest.knob.listed([gap.value for gap in found])
+        return f"{name}: no other method is above it {widest.knob.at.format(listed)}"
+    start = f"{name} is farthest behind" if len(found) > 1 else name
     numbers = f"{_average(widest.first)} against {_average(widest.best)}"
     return (
-        f"{start} scene correlation {widest.value:g}: {100 * widest.gain.mean:.1f} points of average mAP below "
+        f"{start} {where(widest)}: {100 * widest.gain.mean:.1f} points of average mAP below "
         f"{widest.best.method} ({numbers}){_within_spread(widest.gain)}"
     )
 
@@ -102,21 +105,23 @@ def findings(sweep: Sequence[SweepPoint]) -> list[str]:
         for each in sorted(point.summaries, key=lambda each: -each.gain.mean if each.gain else 0.0)
         if each.gain is not None
     ]
-    sentences = [f"Points over {name} at scene correlation {widest.value:g}: {'; '.join(others)}."]
+    sentences = [f"Points over {name} {where(widest)}: {'; '.join(others)}."]
     if len(found) > 1:
         gain = narrowest.gain
         sentences.append(
-            f"The best other method is nearest to {name} at {narrowest.value:g}: {narrowest.best.method} "
+            f"The best other method is nearest to {name} at {_value(narrowest)}: {narrowest.best.method} "
             f"{points(gain.mean, gain.deviation)}{_within_spread(gain)}."
         )
-    own = [(point.summaries[0], point.value) for point in sweep if point.summaries[0].average_mAP is not None]
+    own = [
+        (point.summaries[0], _value(point)) for point in sweep if point.summaries[0].average_mAP is not None
+    ]
     if len(own) > 1:
         (high, at_high), (low, at_low) = (
             end(own, key=lambda pair: pair[0].average_mAP or 0.0) for end in (max, min)
         )
         sentences.append(
-            f"{name} itself has its highest average mAP, {_average(high)}, at {at_high:g} and its lowest, "
-            f"{_average(low)}, at {at_low:g}."
+            f"{name} itself has its highest average mAP, {_average(high)}, at {at_high} and its lowest, "
+            f"{_average(low)}, at {at_low}."
         )
     return sentences
 
@@ -131,7 +136,7 @@ def map_notes(sweep: Sequence[SweepPoint]) -> list[str]:
     widest = cost_point(sweep)
     if widest is None:
         return []
-    return [notes(widest.rows)[0], "Scene correlation: share of the videos whose scene is their class's own."]
+    return [notes(widest.rows)[0], widest.knob.note]
 
 
 def cost_notes(sweep: Sequence[SweepPoint]) -> list[str]:
@@ -147,7 +152,7 @@ def cost_notes(sweep: Sequence[SweepPoint]) -> list[str]:
 def failure_lines(sweep: Sequence[SweepPoint]) -> list[str]:
     """Every chain that gave no numbers, and why."""
     return [
-        f"{summary.method} at {point.value:g}, seed {failure.seed}, failed: {' '.join(failure.reason.split())}"
+        f"{summary.method} at {_value(point)}, seed {failure.seed}, failed: {' '.join(failure.reason.split())}"
         for point in sweep
         for summary in point.summaries
         for failure in summary.failures
@@ -159,10 +164,13 @@ def cell(summary: MethodSummary) -> str:
     return "failed" if summary.average_mAP is None else _average(summary)
 
 
-def listed_values(sweep: Sequence[SweepPoint | Gap]) -> str:
-    """Their values in words: "0, 0.5 and 1"."""
-    *rest, last = [f"{each.value:g}" for each in sweep]
-    return f"{', '.join(rest)} and {last}" if rest else last
+def where(place: SweepPoint | Gap) -> str:
+    """In words: "at scene correlation 0.8", "with 25 % of the labels"."""
+    return place.knob.at.format(_value(place))
+
+
+def _value(place: SweepPoint | Gap) -> str:
+    return place.knob.text(place.value)
 
 
 def _average(summary: MethodSummary) -> str:

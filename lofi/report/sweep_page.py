@@ -16,7 +16,11 @@ from lofi.files import write_text
 from lofi.progress import console, is_main_rank
 from lofi.report import plots, sweep_plots
 from lofi.report.comparison import MethodSummary
+from lofi.report.knobs import KNOBS, SCENE_CORRELATION, Knob
 from lofi.report.page import STYLE_SHEET, how_it_was_made, read_report
+from lofi.report.probes import COLUMNS as PROBE_COLUMNS
+from lofi.report.probes import TITLE as PROBE_TITLE
+from lofi.report.probes import probe_lines, probe_notes
 from lofi.report.sweep import (
     SweepPoint,
     cell,
@@ -27,6 +31,7 @@ from lofi.report.sweep import (
     headline,
     map_notes,
     sweep_points,
+    where,
 )
 from lofi.report.tables import PIPED_COLUMNS, escape_markdown, markdown_lines
 from lofi.report.units import bytes_text, count_text, duration_text, rate_text
@@ -47,14 +52,15 @@ def write_sweep_report(folder: str | Path) -> tuple[Path, Path]:
 
 def render_sweep_markdown(report: Mapping[str, Any]) -> str:
     """The sweep as Markdown tables."""
-    sweep = sweep_points(report["rows"])
-    columns = ["method", *(f"at {point.value:g}" for point in sweep)]
+    knob = _knob(report)
+    sweep = sweep_points(report["rows"], knob=knob)
+    columns = ["method", *(f"at {knob.text(point.value)}" for point in sweep)]
     lines = [[escape_markdown(name), *cells] for name, cells in _map_cells(sweep)]
     parts = [
         f"# {escape_markdown(_title(report))}\n",
         f"**{escape_markdown(headline(sweep))}**\n",
         _markdown_list(findings(sweep)),
-        "## Average mAP against scene correlation\n",
+        f"## Average mAP against {knob.title}\n",
         markdown_lines(columns, lines),
         _markdown_list([*map_notes(sweep), *failure_lines(sweep)]),
     ]
@@ -62,10 +68,18 @@ def render_sweep_markdown(report: Mapping[str, Any]) -> str:
     if point is not None:
         costs = [[escape_markdown(each.method), *_cost_cells(each)] for each in point.summaries]
         parts += [
-            f"## Memory, speed and time at scene correlation {point.value:g}\n",
+            f"## Memory, speed and time {where(point)}\n",
             markdown_lines(["method", *COST_COLUMNS], costs),
             _markdown_list(cost_notes(sweep)),
         ]
+    for here in sweep:
+        probed = [[escape_markdown(name), *cells] for name, cells in probe_lines(here.summaries, here.rows)]
+        if probed:
+            parts += [
+                f"## {PROBE_TITLE} {where(here)}\n",
+                markdown_lines(["method", *PROBE_COLUMNS], probed),
+                _markdown_list(probe_notes(here.rows)),
+            ]
     made = [[escape_markdown(name), escape_markdown(value)] for name, value in _made(report)]
     parts += ["## How it was made\n", markdown_lines(["what", "value"], made, num_left=2)]
     return "\n".join(parts)
@@ -73,7 +87,8 @@ def render_sweep_markdown(report: Mapping[str, Any]) -> str:
 
 def render_sweep_page(report: Mapping[str, Any]) -> str:
     """The sweep as one HTML page."""
-    sweep = sweep_points(report["rows"])
+    knob = _knob(report)
+    sweep = sweep_points(report["rows"], knob=knob)
     point = cost_point(sweep)
     summaries = point.summaries if point is not None else ()
     environment = Environment(
@@ -89,7 +104,8 @@ def render_sweep_page(report: Mapping[str, Any]) -> str:
         headline_claim=claim or lead,
         kind_sentence=_kind_sentence(sweep, report=report),
         findings=findings(sweep),
-        values=[f"{each.value:g}" for each in sweep],
+        knob=knob,
+        values=[knob.text(each.value) for each in sweep],
         methods=[
             {
                 "name": each.method,
@@ -102,11 +118,29 @@ def render_sweep_page(report: Mapping[str, Any]) -> str:
             for index, each in enumerate(summaries)
         ],
         has_spread=any(len(each.seeds) > 1 for here in sweep for each in here.summaries),
-        cost_value=None if point is None else f"{point.value:g}",
+        cost_place=None if point is None else where(point),
         cost_columns=COST_COLUMNS,
         map_notes=map_notes(sweep),
         cost_notes=cost_notes(sweep),
         failures=failure_lines(sweep),
+        probe_title=PROBE_TITLE,
+        probe_columns=PROBE_COLUMNS,
+        probes=[
+            {
+                "place": where(here),
+                "lines": [
+                    {
+                        "name": name,
+                        "colour": plots.method_colour(index, num_methods=len(lines)),
+                        "cells": cells,
+                    }
+                    for index, (name, cells) in enumerate(lines)
+                ],
+                "notes": probe_notes(here.rows),
+            }
+            for here in sweep
+            if (lines := probe_lines(here.summaries, here.rows))
+        ],
         figures=_figures(sweep),
         made=_made(report),
     )
@@ -116,12 +150,13 @@ def print_sweep(report: Mapping[str, Any]) -> None:
     """Print headline, table and failures of a sweep.json, on the main rank only."""
     if not is_main_rank():
         return
-    sweep = sweep_points(report["rows"])
+    knob = _knob(report)
+    sweep = sweep_points(report["rows"], knob=knob)
     out = console if console.is_terminal else Console(file=console.file, width=PIPED_COLUMNS)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("average mAP at scene correlation", overflow="fold", max_width=24)
+    table.add_column(f"average mAP, {knob.column}", overflow="fold", max_width=24)
     for point in sweep:
-        table.add_column(f"{point.value:g}", justify="right")
+        table.add_column(knob.text(point.value), justify="right")
     for name, cells in _map_cells(sweep):
         table.add_row(Text(name), *cells)
     out.print()
@@ -180,16 +215,16 @@ def _kind_sentence(sweep: Sequence[SweepPoint], *, report: Mapping[str, Any]) ->
 
 
 def _made(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    values = ", ".join(f"{value:g}" for value in report.get("scene_correlations") or ())
+    knob = _knob(report)
+    values = ", ".join(f"{value:g}" for value in report.get(f"{knob.key}s") or ())
     made = how_it_was_made(report)
     if values:
-        made.append(
-            (
-                "scene correlations",
-                f"{values}; each has a report of its own in its folder scene_correlation_VALUE",
-            )
-        )
+        made.append((f"{knob.key.replace('_', ' ')}s", f"{values}; {knob.made}"))
     return made
+
+
+def _knob(report: Mapping[str, Any]) -> Knob:
+    return KNOBS[report.get("knob", SCENE_CORRELATION.key)]
 
 
 def _markdown_list(sentences: Sequence[str]) -> str:

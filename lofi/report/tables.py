@@ -17,6 +17,7 @@ from lofi.report.comparison import (
     summarise,
     tiou_keys,
 )
+from lofi.report.probes import COLUMNS, probe_lines, probe_notes
 from lofi.report.units import bytes_text, duration_text, percent, points, rate_text
 
 PIPED_COLUMNS = 100
@@ -39,11 +40,14 @@ def print_table(report: Mapping[str, Any]) -> None:
     out.print(Text(headline(summaries), style="bold"), soft_wrap=False)
     for table in terminal_tables(summaries, console=out):
         out.print(table, soft_wrap=False)
+    probed = probe_lines(summaries, rows)
+    if probed:
+        out.print(probe_table(probed), soft_wrap=False)
     for summary in summaries:
         for failure in summary.failures:
             line = f"{summary.method}, seed {failure.seed}, failed: {_one_line(failure.reason)}"
             out.print(Text(line, style="red"), soft_wrap=False)
-    out.print(Text(" ".join(notes(rows)), style="dim"), soft_wrap=False)
+    out.print(Text(" ".join([*notes(rows), *probe_notes(rows)]), style="dim"), soft_wrap=False)
 
 
 def terminal_tables(summaries: Sequence[MethodSummary], *, console: Console) -> list[Table]:
@@ -83,6 +87,17 @@ def _tiou_table(summaries: Sequence[MethodSummary], keys: Sequence[str]) -> Tabl
     for summary in summaries:
         if summary.average_mAP is not None:
             table.add_row(Text(summary.method), *(percent(summary.mAP.get(key)) for key in keys))
+    return table
+
+
+def probe_table(lines: Sequence[tuple[str, list[str]]]) -> Table:
+    """What `probes.probe_lines` gives."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("features of", overflow="fold", max_width=LONGEST_NAME)
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    for method, cells in lines:
+        table.add_row(Text(method), *cells)
     return table
 
 

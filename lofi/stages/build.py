@@ -25,7 +25,7 @@ from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
 from lofi.data.frame_windows import DataConfig, FrameWindows, decoded_fidelity
 from lofi.data.grid import GridConfig
 from lofi.data.joined_features import join_features
-from lofi.data.labelled_share import draw_labelled
+from lofi.data.labelled_share import draw_labelled, repeat_windows
 from lofi.data.windows import prediction_windows
 from lofi.encoders.build import build_encoder
 from lofi.encoders.freezing import norm_is_frozen
@@ -54,14 +54,19 @@ class Source:
 def open_source(recipe: Recipe) -> Source:
     """Read annotations, find every video or feature file, and lay out the training windows. Raises ValueError."""
     annotations = read_annotations(recipe.data.annotations)
-    videos = annotations.subset(recipe.data.training_subset)
-    videos = draw_labelled(videos, share=recipe.data.labelled_share, seed=recipe.seed)
+    all_videos = annotations.subset(recipe.data.training_subset)
+    videos = draw_labelled(all_videos, share=recipe.data.labelled_share, seed=recipe.seed)
     validation = None if recipe.evaluation is None else _open_validation(recipe, annotations)
     skipped = _skipped_videos(recipe, videos)
     videos = [video for video in videos if video.name not in skipped]
     if recipe.data.features is not None:
         _say_unknown_features(recipe.data, annotations)
     windows = recipe.kind.windows(recipe, videos, annotations.classes)
+    if recipe.data.repeat_labelled:
+        failed = _failed_features(recipe)
+        usable = [video for video in all_videos if video.name not in failed]
+        count = len(recipe.kind.windows(recipe, usable, annotations.classes))
+        windows = repeat_windows(windows, count=count)
     schedule = training_schedule(recipe)
     if recipe.reads_features and recipe.kind.feature_dataset is not None:
         directory = open_features(recipe.data)
@@ -86,17 +91,21 @@ def open_source(recipe: Recipe) -> Source:
 
 def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[str, str]:
     """Those that have no features because making them failed, and may be left out; says how many."""
-    if recipe.data.features is None or recipe.data.on_decode_error != "skip":
-        return {}
-    directory = open_features(recipe.data)
-    failed = failed_videos(directory)
+    failed = _failed_features(recipe)
     skipped = {video.name: failed[video.name] for video in videos if video.name in failed}
     if skipped:
         say(
             f"{len(skipped)} of {len(videos)} training videos have no features, since making them failed, and are left "
-            f"out; see {directory.path / FAILURES_NAME}"
+            f"out; see {open_features(recipe.data).path / FAILURES_NAME}"
         )
     return skipped
+
+
+def _failed_features(recipe: Recipe) -> dict[str, str]:
+    """Video -> why it has no features; none where the recipe does not allow that."""
+    if recipe.data.features is None or recipe.data.on_decode_error != "skip":
+        return {}
+    return failed_videos(open_features(recipe.data))
 
 
 def _say_unknown_features(data: DataConfig, annotations: Annotations) -> None:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lofi.config.load import (
+    RecipeError,
     build_from_plain,
     is_extraction_recipe,
     load_extraction_recipe,
@@ -28,6 +29,9 @@ MAX_FOLDER_BYTES = 200
 
 SWEEP_FOLDER = "scene_correlation_"
 """How the folder of one value of a sweep begins; the value follows."""
+
+SHARE_FOLDER = "labelled_share_"
+"""How the folder of the report at one labelled share begins; the share follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,12 @@ class Comparison:
     scene_correlations: list[float] = field(default_factory=list)
     """Where any are given, the whole comparison is run once for each, in place of synthetic.scene_correlation, in the folder
     scene_correlation_VALUE of `output` and of `data_output`; 0 to 1."""
+    labelled_shares: list[float] = field(default_factory=list)
+    """Where any are given, every chain is run at each of these shares of the labelled training videos, with as many steps as at
+    1: recipes that train on labels get data.labelled_share and data.repeat_labelled. What does not depend on the share is run
+    once for all. Above 0 to 1."""
+    probe: bool = False
+    """Also probe the features of each chain's last extraction (`stages.probe`)."""
     threads: int | None = None
     """CPU threads of the process; null leaves it to PyTorch. For very small models one is nearly as fast as two on an idle
     machine, and many times as fast beside other work."""
@@ -65,6 +75,7 @@ class Comparison:
         if (self.synthetic is None) != (self.data_output is None):
             raise ValueError("synthetic and data_output go together: what to make, and where.")
         self._check_scene_correlations()
+        self._check_labelled_shares()
 
     def _check_scene_correlations(self) -> None:
         values = self.scene_correlations
@@ -78,6 +89,19 @@ class Comparison:
             raise ValueError(
                 f"scene_correlations is {values}, but only a benchmark that the comparison makes has that knob: say "
                 "synthetic and data_output, or scene_correlations=[]."
+            )
+
+    def _check_labelled_shares(self) -> None:
+        shares = self.labelled_shares
+        if not all(0 < share <= 1 for share in shares) or len({f"{share:g}" for share in shares}) != len(
+            shares
+        ):
+            raise ValueError(
+                f"labelled_shares is {shares}; each must lie in (0, 1] and stand there once, to 6 digits."
+            )
+        if shares and self.scene_correlations:
+            raise ValueError(
+                "labelled_shares and scene_correlations are both given; turn one knob at a time."
             )
 
 
@@ -99,9 +123,36 @@ def load_comparison(
     if plain.get("synthetic") is not None:  # by itself first: its messages then name its own keys
         build_from_plain(SyntheticConfig, plain["synthetic"], key="synthetic", where=where)
     comparison: Comparison = build_from_plain(Comparison, plain, key="comparison", where=where)
-    for method in comparison.methods:
-        list(chain_stages(comparison, method, seed=comparison.seeds[0], parts=parts))
+    shares = comparison.labelled_shares
+    first = at_labelled_share(comparison, min(shares), parts=parts) if shares else comparison
+    for method in first.methods:
+        list(chain_stages(first, method, seed=first.seeds[0], parts=parts))
     return comparison
+
+
+def at_labelled_share(comparison: Comparison, share: float, *, parts: Parts = OWN_PARTS) -> Comparison:
+    """The ordinary comparison at one of its `labelled_shares`, in the same folder. Raises RecipeError where a recipe says a
+    share of its own."""
+    methods = {
+        method: [_link_at_share(link, share=share, parts=parts) for link in chain]
+        for method, chain in comparison.methods.items()
+    }
+    return replace(comparison, methods=methods, labelled_shares=[])
+
+
+def _link_at_share(link: str, *, share: float, parts: Parts) -> str:
+    file, *overrides = shlex.split(link)
+    if is_extraction_recipe(file):
+        return link
+    recipe = load_recipe(file, overrides, parts=parts)
+    if recipe.data.labelled_share != 1:
+        raise RecipeError(
+            f"{file}: data.labelled_share is {recipe.data.labelled_share:g}, but the comparison's labelled_shares set it; remove "
+            "one of the two."
+        )
+    if share == 1 or not recipe.kind.takes_labels:
+        return link
+    return f"{link} data.labelled_share={share:g} data.repeat_labelled=true"
 
 
 def chain_stages(

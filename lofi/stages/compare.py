@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import time
 from dataclasses import asdict
@@ -23,8 +24,9 @@ from lofi.progress import is_main_rank, say
 from lofi.report.page import write_report
 from lofi.report.tables import print_table
 from lofi.report.units import bytes_text
-from lofi.stages.chains import SWEEP_FOLDER, Comparison, Stage, chain_stages, shared_stages
+from lofi.stages.chains import SHARE_FOLDER, SWEEP_FOLDER, Comparison, Stage, chain_stages, shared_stages
 from lofi.stages.extract import run_extraction
+from lofi.stages.probe import probe_chain
 from lofi.stages.train import run_training
 
 POLL_SEC = 0.5
@@ -45,9 +47,11 @@ def run_comparison(comparison: Comparison, *, restart: bool = False, parts: Part
     return run_chains(comparison, parts=parts)
 
 
-def run_chains(comparison: Comparison, *, parts: Parts = OWN_PARTS) -> int:
-    """`run_comparison` of one that is prepared."""
-    assert not comparison.scene_correlations, "one comparison per value: lofi.stages.sweep"
+def run_chains(comparison: Comparison, *, report_folder: Path | None = None, parts: Parts = OWN_PARTS) -> int:
+    """`run_comparison` of one that is prepared. Its report lies in its output, or in `report_folder`."""
+    is_single = not (comparison.scene_correlations or comparison.labelled_shares)
+    assert is_single, "one comparison per value: lofi.stages.sweep"
+    folder = Path(comparison.output) if report_folder is None else report_folder
     if comparison.threads is not None:
         torch.set_num_threads(comparison.threads)
     ranks = deepspeed_engine.start_ranks()
@@ -59,9 +63,12 @@ def run_chains(comparison: Comparison, *, parts: Parts = OWN_PARTS) -> int:
         for method in comparison.methods:
             done += 1
             say(f"\n[{done}/{total}] {method}, seed {seed}")
-            rows.append(_run_chain(comparison, method, seed=seed, world_size=ranks.world_size, parts=parts))
+            found = _run_chain(
+                comparison, method, seed=seed, folder=folder, world_size=ranks.world_size, parts=parts
+            )
+            rows.append(found)
     if is_main_rank():
-        _write_report(comparison, rows)
+        _write_report(comparison, rows, folder=folder)
     deepspeed_engine.wait_for_ranks()
     return 1 if any("error" in row for row in rows) else 0
 
@@ -91,7 +98,7 @@ def prepare_comparison(comparison: Comparison, *, restart: bool) -> None:
 def check_is_comparison(output: Path) -> None:
     """Raise ValueError for a folder that no comparison has written, before it is deleted."""
     if not (output / "report.json").is_file() and not all(
-        path.name.startswith("seed_") for path in output.iterdir()
+        path.name.startswith(("seed_", SHARE_FOLDER, "sweep.")) for path in output.iterdir()
     ):
         raise ValueError(
             f"output {output} is no output of a comparison (no report.json); not deleted. Choose another output."
@@ -99,17 +106,19 @@ def check_is_comparison(output: Path) -> None:
 
 
 def _delete_runs(output: Path) -> None:
-    """Empty the folder, except for comparisons of a sweep, which lie in folders of their own."""
-    for path in output.iterdir():
+    """Empty the folder, except for a sweep's comparisons that lie in folders of their own, and its page."""
+    paths = list(output.iterdir())
+    has_sweep = any(path.name.startswith(SWEEP_FOLDER) for path in paths)
+    for path in paths:
         if path.is_dir() and not path.is_symlink():
             if not path.name.startswith(SWEEP_FOLDER):
                 shutil.rmtree(path)
-        elif not path.name.startswith("sweep."):
+        elif not (has_sweep and path.name.startswith("sweep.")):
             path.unlink()
 
 
 def _run_chain(
-    comparison: Comparison, method: str, *, seed: int, world_size: int, parts: Parts
+    comparison: Comparison, method: str, *, seed: int, folder: Path, world_size: int, parts: Parts
 ) -> dict[str, Any]:
     stages = []
     for stage in chain_stages(comparison, method, seed=seed, parts=parts):
@@ -119,7 +128,12 @@ def _run_chain(
             say(f"{method}, seed {seed}: {stage.name} failed: {reason}")
             return {"method": method, "seed": seed, "error": f"{stage.name}: {reason}"}
         stages.append(stage)
-    return _row(comparison, method, seed=seed, stages=stages)
+    row = _row(comparison, method, seed=seed, stages=stages, folder=folder)
+    if comparison.probe:
+        if is_main_rank():
+            row |= probe_chain(stages, seed=seed)
+        deepspeed_engine.wait_for_ranks()
+    return row
 
 
 def _run_stage(stage: Stage, *, world_size: int) -> str | None:
@@ -147,7 +161,9 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _row(comparison: Comparison, method: str, *, seed: int, stages: list[Stage]) -> dict[str, Any]:
+def _row(
+    comparison: Comparison, method: str, *, seed: int, stages: list[Stage], folder: Path
+) -> dict[str, Any]:
     """The result of a finished chain. Peak and throughput are those of the method's own training stages: the one with
     the greatest peak; of a method that shares them all with others, those of its last training stage."""
     is_shared = shared_stages(comparison, method)
@@ -158,9 +174,10 @@ def _row(comparison: Comparison, method: str, *, seed: int, stages: list[Stage])
             {
                 "name": stage.name,
                 "kind": "extract" if isinstance(stage.recipe, ExtractionRecipe) else "train",
-                "run": str(stage.path.relative_to(comparison.output)),
+                "run": os.path.relpath(stage.path, folder),
                 "shared": is_shared[index],
                 "seconds": summary["training_seconds"] + summary["evaluation_seconds"],
+                "training_seconds": summary["training_seconds"],
                 "peak_bytes": summary["peak_bytes"],
                 "bytes": summary["bytes"],
                 "snippets_per_sec": summary["snippets_per_sec"],
@@ -185,14 +202,15 @@ def _row(comparison: Comparison, method: str, *, seed: int, stages: list[Stage])
         "snippets_per_sec": greatest["snippets_per_sec"],
         "trained_parameters": greatest["trained_parameters"],
         "seconds": sum(each["seconds"] for each in listed),
+        "training_seconds": sum(each["training_seconds"] for each in listed if each["kind"] == "train"),
         "stages": listed,
     }
 
 
-def _write_report(comparison: Comparison, rows: list[dict[str, Any]]) -> None:
-    output = Path(comparison.output)
+def _write_report(comparison: Comparison, rows: list[dict[str, Any]], *, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     report = {
-        "title": output.name,
+        "title": folder.name,
         "date": time.strftime("%Y-%m-%d"),
         "environment": environment(),
         "benchmark": None if comparison.synthetic is None else asdict(comparison.synthetic),
@@ -200,7 +218,7 @@ def _write_report(comparison: Comparison, rows: list[dict[str, Any]]) -> None:
         "seeds": comparison.seeds,
         "rows": rows,
     }
-    write_json(output / "report.json", report)
-    paths = write_report(output)
+    write_json(folder / "report.json", report)
+    paths = write_report(folder)
     print_table(report)
-    say("report: " + ", ".join(str(path) for path in [*paths, output / "report.json"]))
+    say("report: " + ", ".join(str(path) for path in [*paths, folder / "report.json"]))

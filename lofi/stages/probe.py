@@ -1,5 +1,6 @@
 """Probe: feature directories and annotations -> how well a linear layer tells classes, and actions from background, in each."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,13 +9,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lofi.config.recipe import ExtractionRecipe
 from lofi.data.annotations import read_annotations
-from lofi.data.feature_store import check_features, open_feature_directory, read_feature
+from lofi.data.feature_store import MANIFEST_NAME, check_features, open_feature_directory, read_feature
 from lofi.files import write_json
 from lofi.probes.linear_probe import LinearProbe, probe_linearly
 from lofi.probes.snippet_labels import BACKGROUND, Snippets, read_labelled
 from lofi.probes.temporal_sensitivity import temporal_sensitivity
 from lofi.progress import say
+from lofi.stages.chains import Stage
+
+PROBE_NAME = "probe.json"
+"""Of the features that it lies beside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +95,37 @@ def run_probe(
         write_json(Path(output), rows)
         say(f"written: {output}")
     return rows
+
+
+def probe_chain(stages: Sequence[Stage], *, seed: int) -> dict[str, Any]:
+    """Probe the features of a chain's last extraction, on the subsets that its training after that names. They are kept beside
+    the features, and read where those have not changed since.
+
+    Returns:
+        "probe": what `probe_features` gives, or None where the chain extracts nothing or "probe_error" says why not.
+    """
+    places = [place for place, stage in enumerate(stages) if isinstance(stage.recipe, ExtractionRecipe)]
+    if not places:
+        return {"probe": None}
+    extraction, after = stages[places[-1]], [stage.recipe.data for stage in stages[places[-1] + 1 :]]
+    data = after[-1] if after else extraction.recipe.data
+    kept = extraction.path / PROBE_NAME
+    options = ProbeOptions(
+        training_subset=data.training_subset, validation_subset=data.validation_subset, seed=seed
+    )
+    if kept.is_file() and kept.stat().st_mtime >= (extraction.path / MANIFEST_NAME).stat().st_mtime:
+        found = json.loads(kept.read_text())
+        if found["options"] == asdict(options):
+            return {"probe": found["probe"]}
+    say(f"{extraction.name}: probing its features")
+    try:
+        probe = probe_features(
+            extraction.path, annotations=extraction.recipe.data.annotations, options=options
+        )
+    except (ValueError, OSError) as error:
+        return {"probe": None, "probe_error": str(error)}
+    write_json(kept, {"options": asdict(options), "probe": probe})
+    return {"probe": probe}
 
 
 def _probe_classes(training: Snippets, validation: Snippets) -> LinearProbe:

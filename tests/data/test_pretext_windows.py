@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from lofi.data.annotations import AnnotatedVideo
-from lofi.data.labelled_share import draw_labelled
+from lofi.data.labelled_share import draw_labelled, repeat_windows
 from lofi.data.pretext_windows import (
     background_stretches,
     balanced_windows,
@@ -116,3 +116,10 @@ def test_a_smaller_share_of_labels_lies_in_a_larger_one_and_has_every_class():
     assert all(small < large for small, large in pairwise(names))
     assert {each.segments[0].label for each in drawn[0.01]} == set(CLASSES)
     assert draw_labelled(videos, share=0.25, seed=4) != drawn[0.25]
+
+
+def test_windows_are_repeated_as_evenly_as_their_number_allows():
+    windows = clip_windows([video((1, 2, "shake"), (3, 4, "bounce"), (5, 6, "shake"))], classes=CLASSES)
+    repeated = repeat_windows(windows, count=8)
+    assert [window.start_sec for window in repeated] == [1, 3, 5, 1, 3, 5, 1, 3]
+    assert repeat_windows(windows, count=2) == windows

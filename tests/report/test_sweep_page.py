@@ -9,6 +9,7 @@ from rich.console import Console
 from test_report_page import Reader
 
 from lofi.report import sweep_page
+from lofi.report.knobs import LABELLED_SHARE
 from lofi.report.sweep import cost_point, failure_lines, findings, headline, sweep_points
 from lofi.report.sweep_page import (
     print_sweep,
@@ -211,3 +212,53 @@ def test_write_sweep_report_leaves_both_files(tmp_path: Any) -> None:
 def test_rows_that_are_not_whole_are_refused(change: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         sweep_points(change(one_sweep()["rows"]))
+
+
+SHARES = {
+    0.1: {"tac": 0.10, "pal_lofi": 0.30},
+    0.25: {"tac": 0.20, "pal_lofi": 0.60},
+    1.0: {"tac": 0.30, "pal_lofi": 0.65},
+}
+
+
+def probe_of(number: float) -> dict[str, Any]:
+    return {
+        "class": {"balanced_accuracy": number, "chance": 0.25},
+        "region": {"balanced_accuracy": number / 2},
+        "temporal_sensitivity": {"adjacent": 0.9, "distant": 0.8},
+    }
+
+
+def shares_report() -> dict[str, Any]:
+    report = one_sweep(SHARES)
+    rows = [
+        {**row, "labelled_share": row["scene_correlation"], "probe": probe_of(0.9 + 0.02 * (row["seed"] > 0))}
+        for row in report["rows"]
+    ]
+    rows[-1]["probe"] = None
+    return {**report, "knob": "labelled_share", "labelled_shares": list(SHARES), "rows": rows}
+
+
+def test_a_sweep_over_labels_speaks_of_labels() -> None:
+    report = shares_report()
+    points = sweep_points(report["rows"], knob=LABELLED_SHARE)
+    assert headline(points) == (
+        "tac is farthest behind with 25 % of the labels: 40.0 points of average mAP below pal_lofi "
+        "(21.0 ± 1.4 against 61.0 ± 1.4)"
+    )
+    page = render_sweep_page(report)
+    read = Reader(page)
+    assert ["method", "10 %", "25 %", "100 %"] in read.rows
+    assert ["pal_lofi", "31.0 ± 1.4", "61.0 ± 1.4", "66.0 ± 1.4"] in read.rows
+    assert "scene correlation" not in read.text.lower()
+    assert "sample standard deviation" in read.text
+    assert len(read.ids) == len(set(read.ids))
+    markdown = render_sweep_markdown(report).replace("\\_", "_")
+    assert "| pal_lofi | 31.0 ± 1.4 | 61.0 ± 1.4 | 66.0 ± 1.4 |" in markdown
+
+
+def test_probes_are_means_over_the_seeds_that_have_them() -> None:
+    read = Reader(render_sweep_page(shares_report()))
+    assert "What the features hold with 10 % of the labels" in read.text
+    assert ["tac", "11.0 ± 1.4", "91.0 ± 1.4", "25.0", "45.5 ± 0.7", "0.900", "0.800"] in read.rows
+    assert ["pal_lofi", "66.0 ± 1.4", "90.0", "25.0", "45.0", "0.900", "0.800"] in read.rows

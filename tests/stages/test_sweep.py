@@ -147,7 +147,7 @@ def test_every_benchmark_is_made_before_the_first_training(write, monkeypatch):
     monkeypatch.setattr(
         compare, "write_benchmark", lambda config, output: seen.append(config.scene_correlation)
     )
-    monkeypatch.setattr(sweep, "run_chains", lambda comparison, parts: seen.append("run") or 1)
+    monkeypatch.setattr(sweep, "run_chains", lambda comparison, **options: seen.append("run") or 1)
     monkeypatch.setattr(sweep, "_write_report", lambda comparison, singles: None)
     assert run_sweep(load_comparison(write())) == 1
     assert seen == [0.25, 1.0, "run", "run"]
@@ -194,8 +194,13 @@ def test_restart_of_a_comparison_leaves_the_sweep_beside_it(write, monkeypatch):
 
 def test_values_replace_the_knob_and_nothing_else(write):
     comparison = load_comparison(write(), ["synthetic.scene_correlation=0.5", "seeds=[2,1]"])
-    (low, first), (high, second) = single_comparisons(comparison)
-    assert (low, high) == (first.synthetic.scene_correlation, second.synthetic.scene_correlation) == (0.25, 1)
+    low, high = single_comparisons(comparison)
+    first, second = low.comparison, high.comparison
+    assert (
+        (low.value, high.value)
+        == (first.synthetic.scene_correlation, second.synthetic.scene_correlation)
+        == (0.25, 1)
+    )
     assert first.methods == comparison.methods
     assert second.seeds == [2, 1]
     assert first.synthetic.videos == SYNTHETIC["videos"]
@@ -220,3 +225,118 @@ def test_values_replace_the_knob_and_nothing_else(write):
 def test_wrong_values_are_refused(change, expected, write):
     with pytest.raises(RecipeError, match=expected):
         load_comparison(write(**change))
+
+
+SHARES = {
+    "tac": ["tac_tiny", "extract_tiny", "frozen_tiny_actionformer"],
+    "pal": ["pal_tiny", "extract_tiny", "frozen_tiny_actionformer"],
+}
+
+
+@pytest.fixture(scope="module")
+def shared(benchmark, tmp_path_factory):
+    """Two chains at half of the labels and all, with probes: (comparison file, output, exit code)."""
+    folder = tmp_path_factory.mktemp("shares")
+    files = {}
+    for name in {name for chain in SHARES.values() for name in chain}:
+        more = {} if name == "extract_tiny" else {"train__epochs": 2}
+        overrides = tiny_overrides(name, benchmark, folder / "unused", **more)
+        files[name] = folder / f"{name}.yaml"
+        files[name].write_text(yaml.safe_dump(read_with_overrides(recipe_file(name), overrides)))
+    plain = {
+        "output": str(folder / "out"),
+        "labelled_shares": [1.0, 0.5],
+        "probe": True,
+        "methods": {method: [str(files[name]) for name in chain] for method, chain in SHARES.items()},
+    }
+    path = folder / "comparison.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path, folder / "out", run_sweep(load_comparison(path))
+
+
+def num_steps(run):
+    return len((run / "metrics.jsonl").read_text().splitlines())
+
+
+def test_every_chain_is_run_at_every_labelled_share_with_as_many_steps(shared):
+    _, output, code = shared
+    assert code == 0
+    rows = json.loads((output / "sweep.json").read_text())["rows"]
+    assert [(row["labelled_share"], row["method"]) for row in rows] == [
+        (0.5, "tac"),
+        (0.5, "pal"),
+        (1.0, "tac"),
+        (1.0, "pal"),
+    ]
+    half, whole = rows[0], rows[2]
+    for place, key in ((0, "train"), (2, "train")):
+        assert half["stages"][place]["kind"] == key
+        runs = [output / "labelled_share_1" / row["stages"][place]["run"] for row in (half, whole)]
+        assert num_steps(runs[0]) == num_steps(runs[1]) > 0
+        recipe = yaml.safe_load((runs[0] / "recipe.yaml").read_text())
+        assert (recipe["data"]["labelled_share"], recipe["data"]["repeat_labelled"]) == (0.5, True)
+
+
+def test_what_does_not_see_labels_is_trained_once_for_all_shares(shared):
+    _, output, _ = shared
+    assert sorted(path.name for path in (output / "seed_0").glob("pal_tiny*")) == [
+        "pal_tiny",
+        "pal_tiny__extract_tiny",
+        "pal_tiny__extract_tiny__frozen_tiny_actionformer",
+        "pal_tiny__extract_tiny__frozen_tiny_actionformer+data.labelled_share=0.5+data.repeat_labelled=true",
+    ]
+    for row in json.loads((output / "labelled_share_0.5" / "report.json").read_text())["rows"]:
+        assert not any(stage["shared"] for stage in row["stages"]), "shared with no other method"
+
+
+def test_probes_of_the_features_stand_beside_the_average_map(shared):
+    _, output, _ = shared
+    sweep_report = json.loads((output / "sweep.json").read_text())
+    for row in sweep_report["rows"]:
+        assert 0 <= row["probe"]["class"]["balanced_accuracy"] <= 1
+        assert 0 <= row["probe"]["region"]["balanced_accuracy"] <= 1
+        assert -1 <= row["probe"]["temporal_sensitivity"]["adjacent"] <= 1
+    assert "action / background, linear" in (output / "labelled_share_1" / "report.html").read_text()
+
+
+def test_the_table_of_methods_and_shares_is_in_page_markdown_and_json(shared):
+    _, output, _ = shared
+    table = json.loads((output / "sweep.json").read_text())["table"]
+    assert [(line["method"], line["labelled_share"], line["num_seeds"]) for line in table] == [
+        ("tac", 0.5, 1),
+        ("pal", 0.5, 1),
+        ("tac", 1.0, 1),
+        ("pal", 1.0, 1),
+    ]
+    assert "| method | at 50 % | at 100 % |" in (output / "sweep.md").read_text()
+    assert "share of the labelled training videos" in (output / "sweep.html").read_text()
+
+
+def test_shares_run_again_redo_nothing(shared):
+    path, output, _ = shared
+    before = modified(output)
+    assert run_sweep(load_comparison(path)) == 0
+    assert modified(output) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("labelled_shares=[0.5,0]", r"labelled_shares is \[0\.5, 0\.0\]; each must lie in \(0, 1\]"),
+        ("labelled_shares=[0.5,0.5]", "stand there once"),
+        ("scene_correlations=[0.5]", "one knob at a time|makes has that knob"),
+    ],
+)
+def test_wrong_shares_are_refused(override, expected, shared):
+    with pytest.raises(RecipeError, match=expected):
+        load_comparison(shared[0], [override])
+
+
+def test_a_recipe_with_a_share_of_its_own_is_refused(shared):
+    path = shared[0]
+    plain = yaml.safe_load(path.read_text())
+    plain["methods"]["tac"][0] += " data.labelled_share=0.1"
+    other = path.parent / "own_share.yaml"
+    other.write_text(yaml.safe_dump(plain))
+    with pytest.raises(RecipeError, match=r"tac_tiny\.yaml: data\.labelled_share is 0\.1, but"):
+        load_comparison(other)
