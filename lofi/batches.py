@@ -1,7 +1,8 @@
 """What travels from the data room to an objective: one step's windows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from lofi.segments import Targets, Window
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """What each window (or snippet) shows of its frames: a rectangle, mirrored or not, in its own or in other colours.
+    """What each window (or snippet) shows of its frames: a rectangle, mirrored or not, in its own or other colours or none,
+    blurred or not.
 
     The same for all frames of a window. Made on the device, chunk by chunk, from frames that are uint8 still.
     """
@@ -28,47 +30,45 @@ class Views:
     """(B,) bool, left to right."""
     color_factors: Tensor | None = None
     """(B, 3) float32, of brightness, contrast and saturation, 1 changes nothing; None: all as they are."""
+    is_grey: Tensor | None = None
+    """(B,) bool, shown without colours; None: none is."""
+    blur_sigma: Tensor | None = None
+    """(B,) float32, deviation of the Gaussian that blurs, in pixels, 0 for none; None: nothing is blurred."""
 
     @classmethod
     def joined(cls, views: "Sequence[Views]") -> "Views":
-        """Views of the same size, one after another."""
-        assert len({(view.height, view.width, view.color_factors is None) for view in views}) == 1
-        factors = [view.color_factors for view in views if view.color_factors is not None]
-        return cls(
-            height=views[0].height,
-            width=views[0].width,
-            top=torch.cat([view.top for view in views]),
-            left=torch.cat([view.left for view in views]),
-            is_mirrored=torch.cat([view.is_mirrored for view in views]),
-            color_factors=torch.cat(factors) if factors else None,
-        )
+        """Views of the same size and of the same changes, one after another."""
+        first = views[0]
+        assert len({(view.height, view.width, *view._drawn()) for view in views}) == 1
+        drawn: dict[str, Any] = {
+            name: torch.cat([view._drawn()[name] for view in views]) for name in first._drawn()
+        }
+        return replace(first, **drawn)
 
     def per_snippet(self, num_snippets: int) -> "Views":
         """Of B windows -> of B x L snippets."""
-        return self._with([x.repeat_interleave(num_snippets, dim=0) for x in self._tensors()])
+        return self.mapped(lambda drawn: drawn.repeat_interleave(num_snippets, dim=0))
 
     def split(self, size: int) -> "list[Views]":
         """In stretches of `size`; the last one may be shorter."""
-        stretches = zip(*(x.split(size) for x in self._tensors()), strict=True)
-        return [self._with(stretch) for stretch in stretches]
+        return [self._stretch(first, size) for first in range(0, len(self.top), size)]
 
     def to(self, device: torch.device) -> "Views":
         """The same on a device."""
-        return self._with([x.to(device) for x in self._tensors()])
+        return self.mapped(lambda drawn: drawn.to(device))
 
-    def _tensors(self) -> list[Tensor]:
-        always = [self.top, self.left, self.is_mirrored]
-        return always if self.color_factors is None else [*always, self.color_factors]
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Views":
+        """Views whose drawn values, (B, ...) each, are what `change` makes of these."""
+        drawn: dict[str, Any] = {name: change(value) for name, value in self._drawn().items()}
+        return replace(self, **drawn)
 
-    def _with(self, tensors: Sequence[Tensor]) -> "Views":
-        top, left, is_mirrored, *factors = tensors
-        return replace(
-            self,
-            top=top,
-            left=left,
-            is_mirrored=is_mirrored,
-            color_factors=factors[0] if factors else None,
-        )
+    def _stretch(self, first: int, size: int) -> "Views":
+        return self.mapped(lambda drawn: drawn[first : first + size])
+
+    def _drawn(self) -> dict[str, Tensor]:
+        """Name -> what is drawn for each window."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-AUGMENTATIONS = ("flip", "mirror_unsafe_classes", "random_crop", "color_jitter", "snippet_jitter")
+AUGMENTATIONS = (
+    "flip",
+    "mirror_unsafe_classes",
+    "random_crop",
+    "color_jitter",
+    "grayscale",
+    "blur",
+    "snippet_jitter",
+)
 """Options that change frames in training, and have no effect elsewhere."""
+
+BLUR_SIGMA_PIXELS = (0.1, 2.0)
+"""From which data.blur draws (MoCo-v2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,12 @@ class DataConfig:
     color_jitter: float = 0.0
     """In training, change brightness, contrast and saturation by a factor within 1 - this to 1 + this each, drawn for each
     window and epoch (on the device); 0 to 0.9, 0 changes nothing."""
+    grayscale: float = 0.0
+    """In training, the share of windows shown without colours, drawn for each window and epoch (on the device); 0 to 1.
+    MoCo-v2's is 0.2."""
+    blur: float = 0.0
+    """In training, the share of windows blurred by a Gaussian whose deviation is drawn from 0.1 to 2 pixels, for each window and
+    epoch (on the device); 0 to 1. MoCo-v2's is 0.5, at 224 pixels: smaller frames lose more by it."""
     snippet_jitter: float = 0.0
     """In training, where in its share of the window each snippet lies: 0 in the middle, 1 anywhere, drawn for each snippet and
     epoch. The targets do not move, so that boundaries blur by up to half a snippet."""
@@ -60,6 +77,12 @@ class DataConfig:
     repeat_labelled: bool = False
     """Repeat the windows of that share until an epoch has as many steps as all training videos would make: equal steps for
     every share, with the same epochs and schedule. Only with a labelled_share below 1."""
+
+    @property
+    def changes_frames(self) -> bool:
+        """Whether training shows something else than the decoded frames as they are."""
+        drawn = (self.color_jitter, self.grayscale, self.blur)
+        return self.flip or self.random_crop > 1 or any(share > 0 for share in drawn)
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -82,6 +105,9 @@ class DataConfig:
             )
         if not 0 <= self.color_jitter <= 0.9:
             raise ValueError(f"data.color_jitter is {self.color_jitter}; it must lie in 0 to 0.9.")
+        for name in ("grayscale", "blur"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"data.{name} is {getattr(self, name)}; it must lie in 0 to 1.")
         if not 0 <= self.snippet_jitter <= 1:
             raise ValueError(f"data.snippet_jitter is {self.snippet_jitter}; it must lie in 0 to 1.")
         if self.mirror_unsafe_classes is not None and not self.flip:
@@ -105,6 +131,8 @@ class DataConfig:
                 ("flip", self.flip),
                 ("random_crop", self.random_crop != 1),
                 ("color_jitter", self.color_jitter != 0),
+                ("grayscale", self.grayscale != 0),
+                ("blur", self.blur != 0),
                 ("snippet_jitter", self.snippet_jitter != 0),
                 ("decoder", self.decoder != "auto"),
                 ("frame_cache", self.frame_cache is not None),

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from lofi.batches import Views
 from lofi.data.crops import crop_generator, crop_video, snippets_inside
-from lofi.data.data_config import DataConfig
+from lofi.data.data_config import BLUR_SIGMA_PIXELS, DataConfig
 from lofi.data.decode import VideoReader, open_video
 from lofi.data.frame_cache import MAX_CACHED_CLIP_FRAMES, FrameCache
 from lofi.data.grid import (
@@ -59,6 +59,8 @@ class FrameWindows(Dataset[WindowSample]):
         on_decode_error: Literal["stop", "skip"] = "stop",
         mirror_unsafe: Collection[int] = (),
         color_jitter: float = 0.0,
+        grayscale: float = 0.0,
+        blur: float = 0.0,
         snippet_jitter: float = 0.0,
         decoder: DecoderChoice = "auto",
         decode_timeout_sec: float | None = None,
@@ -81,6 +83,8 @@ class FrameWindows(Dataset[WindowSample]):
             on_decode_error: stop raises DecodeError; skip gives an empty, masked sample with the failure in it.
             mirror_unsafe: class indices; a window that shows one of these is not mirrored.
             color_jitter: in training, brightness, contrast and saturation each change by up to this part.
+            grayscale: in training, the share of windows shown without colours.
+            blur: in training, the share of windows that are blurred.
             snippet_jitter: in training, draw the place of each snippet in its cell anew each epoch: 0 the middle, 1 anywhere.
             decoder: as `open_video` takes it.
             decode_timeout_sec: read in a child that is ended when nothing comes of it for so long; None reads in this process.
@@ -101,6 +105,9 @@ class FrameWindows(Dataset[WindowSample]):
         self._on_decode_error = on_decode_error
         self._mirror_unsafe = frozenset(mirror_unsafe)
         self._color_jitter = color_jitter
+        self._grayscale = grayscale
+        self._blur = blur
+        self._changes_frames = flip or random_crop > 1 or max(color_jitter, grayscale, blur) > 0
         self._snippet_jitter = snippet_jitter
         self._decoder = decoder
         self._process = process
@@ -185,7 +192,7 @@ class FrameWindows(Dataset[WindowSample]):
 
     def _view(self, key: SampleKey, generator: np.random.Generator, *, is_mirrored: bool) -> Views | None:
         """What the encoder sees of the decoded frames; None where that is always all of them, as they are."""
-        if not key.training or not (self._flip or self._random_crop > 1 or self._color_jitter > 0):
+        if not (key.training and self._changes_frames):
             return None
         fidelity, decoded = key.fidelity, self._decoded(key)
         top = generator.integers(decoded.height - fidelity.height + 1)
@@ -194,6 +201,11 @@ class FrameWindows(Dataset[WindowSample]):
         if self._color_jitter > 0:
             drawn = 1 + self._color_jitter * generator.uniform(-1, 1, size=(1, 3))
             factors = torch.from_numpy(drawn.astype(np.float32))
+        is_grey = torch.tensor([generator.random() < self._grayscale]) if self._grayscale > 0 else None
+        sigma = None
+        if self._blur > 0:
+            is_blurred, drawn_sigma = generator.random() < self._blur, generator.uniform(*BLUR_SIGMA_PIXELS)
+            sigma = torch.tensor([drawn_sigma if is_blurred else 0.0], dtype=torch.float32)
         return Views(
             height=fidelity.height,
             width=fidelity.width,
@@ -201,6 +213,8 @@ class FrameWindows(Dataset[WindowSample]):
             left=torch.tensor([left]),
             is_mirrored=torch.tensor([is_mirrored]),
             color_factors=factors,
+            is_grey=is_grey,
+            blur_sigma=sigma,
         )
 
     def _indices(self, window: Window, fidelity: Fidelity, *, place: float | np.ndarray) -> np.ndarray:

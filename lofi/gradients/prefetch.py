@@ -14,9 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lofi.batches import Views
+
+BLUR_RADIUS = 6
+"""Pixels to either side that a blurred one is made of: three deviations of MoCo-v2's strongest blur."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +120,7 @@ class ChunkFrames:
 
 
 def show(frames: Tensor, views: Views) -> Tensor:
-    """Cut out, mirror and recolour what each snippet shows.
+    """Cut out, mirror, recolour and blur what each snippet shows.
 
     Args:
         frames: (N, C, T, H, W) uint8.
@@ -133,7 +137,11 @@ def show(frames: Tensor, views: Views) -> Tensor:
     place = rows_Nh[:, :, None] * frames.shape[-1] + columns_Nw[:, None, :]
     place_NCThw = place.flatten(1)[:, None, None].expand(-1, *frames.shape[1:3], -1)
     shown = frames.flatten(3).gather(3, place_NCThw).unflatten(3, (height, width))
-    return shown if views.color_factors is None else recolour(shown, views.color_factors)
+    if views.color_factors is not None:
+        shown = recolour(shown, views.color_factors)
+    if views.is_grey is not None:
+        shown = remove_colour(shown, views.is_grey)
+    return shown if views.blur_sigma is None else blur(shown, views.blur_sigma)
 
 
 def recolour(frames: Tensor, factors: Tensor) -> Tensor:
@@ -156,6 +164,46 @@ def recolour(frames: Tensor, factors: Tensor) -> Tensor:
     grey.sub_(mean).mul_(contrast).add_(mean)
     colours.sub_(grey).mul_(saturation).add_(grey)
     return colours.clamp_(0, 255).round_().to(torch.uint8)
+
+
+def remove_colour(frames: Tensor, is_grey: Tensor) -> Tensor:
+    """Snippets (N, C=3, T, h, w) uint8 RGB, those that `is_grey` (N,) bool names in greys."""
+    grey = _grey(frames.float()).round_().to(torch.uint8)
+    return torch.where(is_grey.view(-1, 1, 1, 1, 1), grey, frames)
+
+
+def blur(frames: Tensor, sigma: Tensor) -> Tensor:
+    """Each snippet blurred by a Gaussian of its own, one axis after the other; frames are mirrored at their edges.
+
+    Sums of shifted frames in place of a convolution: a snippet's result then depends on itself alone to the bit, whatever it
+    is computed with, and no value of sigma is waited for.
+
+    Args:
+        frames: (N, C, T, h, w) uint8, both sides longer than `BLUR_RADIUS`.
+        sigma: (N,) float32, pixels; 0 changes nothing, MoCo-v2's largest is 2.
+
+    Returns:
+        (N, C, T, h, w) uint8, rounded.
+    """
+    offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=frames.device)
+    # Of a sigma of 0 the centre alone has weight: its own is exp(0), the others' exp(-inf) or nearly.
+    exponents = -0.5 * (offsets / sigma.clamp_min(1e-3)[:, None]).square()
+    weights = exponents.exp()
+    weights_NK = weights / weights.sum(dim=1, keepdim=True)
+    blurred = frames.float()
+    for axis in (3, 4):
+        blurred = _blur_axis(blurred, weights_NK, axis=axis)
+    return blurred.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _blur_axis(frames: Tensor, weights_NK: Tensor, *, axis: int) -> Tensor:
+    length = frames.shape[axis]
+    margins = (0, 0, BLUR_RADIUS, BLUR_RADIUS) if axis == 3 else (BLUR_RADIUS, BLUR_RADIUS, 0, 0)
+    padded = F.pad(frames.flatten(1, 2), margins, mode="reflect").unflatten(1, frames.shape[1:3])
+    blurred = torch.zeros_like(frames)
+    for place, weight in enumerate(weights_NK.unbind(1)):
+        blurred.addcmul_(padded.narrow(axis, place, length), weight.view(-1, 1, 1, 1, 1))
+    return blurred
 
 
 def _grey(frames: Tensor) -> Tensor:

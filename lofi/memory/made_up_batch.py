@@ -1,5 +1,7 @@
 """A batch of the right shapes and no content: what a step needs where no data is at hand."""
 
+from collections.abc import Collection
+
 import torch
 
 from lofi.batches import Views, WindowBatch
@@ -15,7 +17,7 @@ def made_up_batch(
     num_classes: int,
     feature_width: int | None = None,
     decoded: Fidelity | None = None,
-    is_recoloured: bool = False,
+    drawn: Collection[str] = (),
     host: torch.device | None = None,
 ) -> WindowBatch:
     """Windows full of zeros, all of them valid, with segments side by side.
@@ -27,7 +29,7 @@ def made_up_batch(
         num_classes: labels go round them.
         feature_width: D: a batch of features; None: a batch of frames.
         decoded: the frames' own size where views cut `fidelity` out of them or mirror them; None: no views.
-        is_recoloured: the views change colours too. Only with `decoded`.
+        drawn: of `Views`' color_factors, is_grey and blur_sigma, those that there are. Only with `decoded`.
         host: where frames, features and mask lie; the CPU where None.
 
     Returns:
@@ -54,7 +56,9 @@ def made_up_batch(
                 top=corner,
                 left=corner.clone(),
                 is_mirrored=corner.bool(),
-                color_factors=torch.ones(num_windows, 3, device=host) if is_recoloured else None,
+                color_factors=torch.ones(num_windows, 3, device=host) if "color_factors" in drawn else None,
+                is_grey=corner.bool() if "is_grey" in drawn else None,
+                blur_sigma=torch.ones(num_windows, device=host) if "blur_sigma" in drawn else None,
             )
     else:
         features = torch.zeros(num_windows, length, feature_width, device=host)

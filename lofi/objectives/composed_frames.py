@@ -6,8 +6,7 @@ says, and encoded. Recomputation gathers again, so nothing but the map and the d
 the same for all frames of a synthetic video, whichever window they come from: a seam shows no change of augmentation.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -88,8 +87,4 @@ def _blended(first: Tensor, second: Tensor, blend: Tensor) -> Tensor:
 
 def views_of(views: Views, indices: Tensor) -> Views:
     """The views of some windows (or one window several times). Args: indices (N,) int64."""
-    values = {each.name: getattr(views, each.name) for each in fields(views)}
-    drawn: dict[str, Any] = {
-        name: value[indices] for name, value in values.items() if isinstance(value, Tensor)
-    }
-    return replace(views, **drawn)
+    return views.mapped(lambda drawn: drawn[indices])

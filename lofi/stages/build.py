@@ -235,6 +235,8 @@ def open_frame_windows(
         frame_cache=data.frame_cache,
         mirror_unsafe=_class_indices(data.mirror_unsafe_classes or (), annotations.classes),
         color_jitter=data.color_jitter,
+        grayscale=data.grayscale,
+        blur=data.blur,
         snippet_jitter=data.snippet_jitter,
         decoder=data.decoder,
         decode_timeout_sec=data.decode_timeout_sec,

@@ -133,10 +133,9 @@ def load_comparison(
 def at_labelled_share(comparison: Comparison, share: float, *, parts: Parts = OWN_PARTS) -> Comparison:
     """The ordinary comparison at one of its `labelled_shares`, in the same folder. Raises RecipeError where a recipe says a
     share of its own."""
-    methods = {
-        method: [_link_at_share(link, share=share, parts=parts) for link in chain]
-        for method, chain in comparison.methods.items()
-    }
+    links = dict.fromkeys(link for chain in comparison.methods.values() for link in chain)
+    at_share = {link: _link_at_share(link, share=share, parts=parts) for link in links}
+    methods = {method: [at_share[link] for link in chain] for method, chain in comparison.methods.items()}
     return replace(comparison, methods=methods, labelled_shares=[])
 
 

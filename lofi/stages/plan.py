@@ -38,6 +38,7 @@ from lofi.stages.synthetic_input import (
     Assumed,
     InputShape,
     decoded_size,
+    drawn_changes,
     input_shape,
 )
 
@@ -206,7 +207,7 @@ def _count(
         num_classes=len(shape.classes),
         feature_width=shape.feature_width,
         decoded=decoded_size(recipe, fidelity),
-        is_recoloured=recipe.data.color_jitter > 0,
+        drawn=drawn_changes(recipe),
         host=torch.device("meta") if is_cuda else None,
     )
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext

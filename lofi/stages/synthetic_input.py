@@ -79,11 +79,18 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
 
 
 def decoded_size(recipe: Recipe, fidelity: Fidelity) -> Fidelity | None:
-    """Size of the frames that the device cuts `fidelity` out of, mirrors or recolours; None where it does none of it."""
+    """Size of the frames that the device cuts `fidelity` out of, mirrors, recolours or blurs; None where it does none of it."""
     data = recipe.data
-    if data.videos is None or not (data.flip or data.random_crop > 1 or data.color_jitter > 0):
+    if data.videos is None or not data.changes_frames:
         return None
     return decoded_fidelity(fidelity, random_crop=recipe.data.random_crop)
+
+
+def drawn_changes(recipe: Recipe) -> list[str]:
+    """What is drawn for the views of a batch beside place and mirror: names of their values."""
+    data = recipe.data
+    shares = {"color_factors": data.color_jitter, "is_grey": data.grayscale, "blur_sigma": data.blur}
+    return [name for name, share in shares.items() if share > 0]
 
 
 def synthetic_batches(recipe: Recipe, shape: InputShape, *, fidelity: Fidelity) -> Iterator[WindowBatch]:
@@ -95,7 +102,7 @@ def synthetic_batches(recipe: Recipe, shape: InputShape, *, fidelity: Fidelity) 
         num_classes=len(shape.classes),
         feature_width=shape.feature_width,
         decoded=decoded_size(recipe, fidelity),
-        is_recoloured=recipe.data.color_jitter > 0,
+        drawn=drawn_changes(recipe),
     )
     # Zeros would be computed faster than frames: a GPU that toggles fewer bits clocks higher.
     generator = torch.Generator().manual_seed(0)

@@ -11,7 +11,7 @@ from lofi.data.frame_windows import FrameWindows
 from lofi.data.grid import GridConfig
 from lofi.data.samples import SampleKey, collate
 from lofi.fidelity import Fidelity
-from lofi.gradients.prefetch import recolour, show
+from lofi.gradients.prefetch import BLUR_RADIUS, blur, recolour, remove_colour, show
 from lofi.segments import Window
 
 FULL = Fidelity(num_snippets=8, frames=2, height=24, width=40)
@@ -126,15 +126,54 @@ def test_colours_change_as_torchvision_changes_them(factors):
     assert torch.equal(found[1], frames[1])
 
 
+def test_grey_and_blur_are_drawn_once_for_a_window_and_leave_the_other_draws_alone(numbered_videos):
+    data = dataset([window_of()], numbered_videos, color_jitter=0.4, grayscale=0.25, blur=0.5)
+    plain = dataset([window_of()], numbered_videos, color_jitter=0.4)
+    views = [data[training_key(epoch=epoch)].view for epoch in range(80)]
+    other = [plain[training_key(epoch=epoch)].view for epoch in range(80)]
+    assert all(torch.equal(a.color_factors, b.color_factors) for a, b in zip(views, other, strict=True))
+    assert other[0].is_grey is None
+    grey, sigma = (torch.cat([getattr(view, key) for view in views]) for key in ("is_grey", "blur_sigma"))
+    assert 10 <= grey.sum() <= 32
+    assert 25 <= (sigma > 0).sum() <= 55
+    drawn = sigma[sigma > 0]
+    assert 0.1 <= drawn.min() < 0.5
+    assert 1.6 < drawn.max() <= 2.0
+    batch = collate([data[training_key(epoch=epoch)] for epoch in (4, 7)])
+    assert torch.equal(batch.views.blur_sigma, sigma[[4, 7]])
+
+
+def test_colours_are_taken_away_as_torchvision_takes_them():
+    frames = torch.randint(0, 256, (2, 3, 4, 6, 7), dtype=torch.uint8, generator=torch.manual_seed(1))
+    found = remove_colour(frames, torch.tensor([True, False]))
+    expected = reference.rgb_to_grayscale(frames[0].transpose(0, 1), num_output_channels=3).transpose(0, 1)
+    assert (found[0].int() - expected.int()).abs().max() <= 1
+    assert torch.equal(found[1], frames[1])
+
+
+def test_frames_are_blurred_as_torchvision_blurs_them():
+    frames = torch.randint(0, 256, (4, 3, 2, 9, 11), dtype=torch.uint8, generator=torch.manual_seed(1))
+    sigmas = [0.1, 0.0, 0.9, 2.0]
+    found = blur(frames, torch.tensor(sigmas))
+    kernel = [2 * BLUR_RADIUS + 1] * 2
+    for snippet, sigma in enumerate(sigmas):
+        expected = frames[snippet]
+        if sigma > 0:
+            expected = reference.gaussian_blur(frames[snippet], kernel_size=kernel, sigma=[sigma, sigma])
+        assert (found[snippet].int() - expected.int()).abs().max() <= (1 if sigma > 0 else 0)
+
+
 def test_a_snippets_colours_do_not_depend_on_what_it_is_encoded_with():
-    frames = torch.randint(0, 256, (6, 3, 2, 9, 11), dtype=torch.uint8, generator=torch.manual_seed(1))
+    frames = torch.randint(0, 256, (6, 3, 2, 12, 14), dtype=torch.uint8, generator=torch.manual_seed(1))
     views = Views(
-        height=6,
-        width=7,
+        height=9,
+        width=10,
         top=torch.tensor([3, 0]),
         left=torch.tensor([1, 4]),
         is_mirrored=torch.tensor([True, False]),
         color_factors=torch.tensor([[1.2, 0.7, 1.4], [0.8, 1.3, 0.5]]),
+        is_grey=torch.tensor([False, True]),
+        blur_sigma=torch.tensor([1.5, 0.0]),
     ).per_snippet(3)
     whole = show(frames, views)
     parts = [show(*each) for each in zip(frames.split(4), views.split(4), strict=True)]
@@ -148,6 +187,8 @@ def test_a_snippets_colours_do_not_depend_on_what_it_is_encoded_with():
         ({"decoder": "ffmpeg"}, r"data\.decoder is 'ffmpeg'; it must be auto, decord or pyav"),
         ({"decode_timeout_sec": 0.0}, r"data\.decode_timeout_sec is 0\.0; it must be positive, or null"),
         ({"color_jitter": 1.0}, r"data\.color_jitter is 1\.0; it must lie in 0 to 0\.9"),
+        ({"grayscale": 1.5}, r"data\.grayscale is 1\.5; it must lie in 0 to 1"),
+        ({"videos": None, "features": "f", "blur": 0.5}, r"data\.blur has no effect"),
         ({"snippet_jitter": 1.5}, r"data\.snippet_jitter is 1\.5; it must lie in 0 to 1"),
         (
             {"mirror_unsafe_classes": ["left"]},

@@ -100,11 +100,20 @@ def _state(checkpoint):
     return {**load_file(checkpoint / "weights.safetensors"), **buffers}
 
 
+MOCO = {"data__color_jitter": 0.4, "data__grayscale": 0.2, "data__blur": 0.5}
+
+
 @pytest.mark.parametrize(
-    ("name", "gradient"), [*((name, "joint") for name in PARTS), ("pal_tiny", "chunked")]
+    ("name", "gradient", "drawn"),
+    [
+        *((name, "joint", {}) for name in PARTS),
+        ("pal_tiny", "joint", MOCO),
+        ("pal_tiny", "chunked", MOCO),
+    ],
 )
-def test_the_predicted_peak_is_the_counted_one_to_the_byte(name, gradient, benchmark, tmp_path):
+def test_the_predicted_peak_is_the_counted_one_to_the_byte(name, gradient, drawn, benchmark, tmp_path):
     changes = {"gradient__name": gradient} | ({"gradient__chunk_size": 5} if gradient == "chunked" else {})
+    changes |= drawn
     overrides = tiny_overrides(name, benchmark, tmp_path / "run", **changes)
     recipe = load_recipe(recipe_file(name), overrides)
     options = ProfileOptions(steps=1, warm_up=1, synthetic_input=True)
