@@ -180,7 +180,12 @@ def _build(
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """The whole recipe as YAML, defaults included."""
-    return OmegaConf.to_yaml(OmegaConf.create(recipe_to_plain(recipe)))
+    return plain_to_yaml(recipe_to_plain(recipe))
+
+
+def plain_to_yaml(plain: dict[str, Any]) -> str:
+    """Nested plain values as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(plain))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

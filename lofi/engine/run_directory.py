@@ -74,15 +74,22 @@ class RunDirectory:
         return self.summary.is_file()
 
 
-def check_run_directory(run: RunDirectory, *, recipe_text: str, resume: bool) -> None:
-    """Raise ValueError where the directory belongs to another recipe, or holds a run that was not asked to go on."""
+def check_run_directory(run: RunDirectory, *, recipe_text: str, written_text: str, resume: bool) -> None:
+    """Raise ValueError where the directory belongs to another recipe, or holds a run that was not asked to go on.
+
+    Args:
+        run: its directory need not exist.
+        recipe_text: the recipe that wants it, as YAML.
+        written_text: the recipe that the directory keeps, as this version would write it (`config.earlier`).
+        resume: go on with a run that is there.
+    """
     if not run.path.exists() or not any(run.path.iterdir()):
         return
     if not run.recipe.is_file():
         raise ValueError(
             f"output {run.path} is not empty and holds no {run.recipe.name}; choose another output."
         )
-    before, now = run.recipe.read_text().splitlines(), recipe_text.splitlines()
+    before, now = written_text.splitlines(), recipe_text.splitlines()
     if before != now:
         gone = [line.strip() for line in before if line not in now]
         new = [line.strip() for line in now if line not in before]

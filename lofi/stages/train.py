@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lofi.config.earlier import written_recipe_text
 from lofi.config.load import recipe_to_yaml
 from lofi.config.recipe import Recipe, recipe_to_plain
 from lofi.data.sampler import BatchPlan, Loader
@@ -51,7 +52,8 @@ def run_training(recipe: Recipe, *, resume: bool = False, restart: bool = False)
     recipe_text = recipe_to_yaml(recipe)
     run = RunDirectory(path=Path(recipe.output))
     if not restart:
-        check_run_directory(run, recipe_text=recipe_text, resume=resume)
+        written_text = written_recipe_text(run.recipe, like=recipe)
+        check_run_directory(run, recipe_text=recipe_text, written_text=written_text, resume=resume)
         if run.is_finished:
             say(f"{run.path} is finished already")
             return run
