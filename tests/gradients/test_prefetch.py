@@ -119,7 +119,7 @@ def test_frames_copied_ahead_give_the_same_bits_as_frames_that_were_there(
     monkeypatch.setattr(offload, "LEAST_BYTES", 0)
     many = frames.repeat(1, 1, 1, 8, 6, 6)
     waiting = many.pin_memory() if is_pinned else many
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         for _ in range(5):
             found = features_and_gradients(PATHS[name], waiting, device="cuda", views=VIEWS)
             wanted = features_and_gradients(PATHS[name], many.cuda(), device="cuda", views=VIEWS)
