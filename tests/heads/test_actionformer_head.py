@@ -180,13 +180,28 @@ def test_detections_lie_in_the_valid_stretch_best_first_and_within_the_limits() 
     nn.init.constant_(head.regression.output.conv.bias, 1.5)
     features, mask, _ = batch(14, valid=5)
     for detections, end in zip(head.detect(features, mask=mask), (14, 5), strict=True):
-        assert 0 < len(detections.scores) <= 9
+        assert 0 < len(detections.scores) <= 3 * 9
         assert (detections.scores.diff() <= 0).all()
         assert (detections.scores > 0.005).all()
         assert (detections.segments[:, 0] >= 0).all()
         assert (detections.segments[:, 1] <= end).all()
         assert (detections.segments.diff(dim=1) > 0.5).all()
         assert set(detections.labels.tolist()) <= set(range(K))
+
+
+def test_so_many_detections_are_kept_of_each_level() -> None:
+    head = small_head(min_score=0.0, min_length=0.0, class_prior=0.3).eval()
+    assert head.regression.output.conv.bias is not None
+    nn.init.constant_(head.regression.output.conv.bias, 9.0)  # no detection without length
+    features, mask, _ = batch(16, valid=16)
+    every = head.detect(features, mask=mask)[0]
+    head.config = dataclasses.replace(head.config, pre_nms_top_k=5)
+    some = head.detect(features, mask=mask)[0]
+    out = head(features, mask=mask)
+    of_level = [out.logits.sigmoid()[0, (out.locations.level == level) & out.mask[0]] for level in range(3)]
+    best = torch.cat([scores.flatten().sort(descending=True).values[:5] for scores in of_level])
+    torch.testing.assert_close(some.scores, best.sort(descending=True).values)
+    assert len(every.scores) == (16 + 8 + 4) * K
 
 
 def test_wholly_masked_window_has_no_detection() -> None:

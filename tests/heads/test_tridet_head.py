@@ -215,6 +215,24 @@ def test_head_learns_the_segments_of_one_batch():
     assert best.segments[0].tolist() == pytest.approx([4.0, 11.5], abs=1.0)
 
 
+def test_depthwise_kernels_that_start_at_zero_stay_there():
+    """As published for THUMOS14."""
+    head = small_head(init_std=0.0)
+    features, mask, targets = batch(9, valid=9)
+    head.losses(features, mask=mask, targets=targets).total.backward()
+    for module in head.modules():
+        if isinstance(module, SgpBlock):
+            for conv in (module.gate, module.instant, module.instant_gate, module.narrow, module.wide):
+                assert all((p == 0).all() and (p.grad == 0).all() for p in conv.parameters())
+
+
+def test_blocks_at_full_rate_are_narrow_and_drop_no_path():
+    head = small_head(drop_path=0.25)
+    stem, level = head.pyramid.stem[0], head.pyramid.downsampling[0]
+    assert (stem.narrow.conv.kernel_size, level.narrow.conv.kernel_size) == ((1,), (3,))
+    assert (stem.branch_path.drop, level.branch_path.drop) == (0.0, 0.25)
+
+
 def test_class_agnostic_detections_have_no_label():
     head = small_head(class_agnostic=True, class_prior=0.3)
     features, mask, targets = batch(9, valid=9)

@@ -45,7 +45,7 @@ class PyramidHeadConfig:
     min_score: float = 0.001
     """Detections need a score above this, before any suppression."""
     pre_nms_top_k: int = 2000
-    """Detections kept per window, before any suppression."""
+    """Detections kept of each pyramid level of a window, before any suppression."""
     min_length: float = 0.05
     """Detections need to be longer than this, snippets."""
 

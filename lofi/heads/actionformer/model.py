@@ -11,7 +11,6 @@ Shapes: features (B, D, L), mask (B, L) True where the snippet is valid, M locat
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +19,8 @@ from torch import Tensor, nn
 from lofi.heads.actionformer.blocks import ConvNormRelu, MaskedConv, TransformerBlock
 from lofi.heads.actionformer.config import ActionFormerConfig
 from lofi.heads.actionformer.detections import location_detections
-from lofi.heads.actionformer.losses import distance_iou_loss, running_share, sigmoid_focal_loss, smoothed
-from lofi.heads.actionformer.pyramid import Locations, Pyramid, pyramid_locations
-from lofi.heads.actionformer.targets import assign_targets
+from lofi.heads.actionformer.location_losses import LocationOutputs, location_losses
+from lofi.heads.actionformer.pyramid import Pyramid, pyramid_locations
 from lofi.heads.feature_width import check_feature_width
 from lofi.heads.float_range import at_least_float32
 from lofi.protocols import StepLosses
@@ -68,16 +66,6 @@ def start_from_prior(head: ConvHead, prior: float) -> None:
     """Let every class start at this score."""
     assert head.output.conv.bias is not None
     nn.init.constant_(head.output.conv.bias, -math.log((1.0 - prior) / prior))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocationOutputs:
-    """logits (B, M, K); distances (B, M, 2) >= 0, strides; mask (B, M) bool; locations (M,). float32 or wider."""
-
-    logits: Tensor
-    distances: Tensor
-    mask: Tensor
-    locations: Locations
 
 
 class ActionFormerHead(nn.Module):
@@ -137,7 +125,7 @@ class ActionFormerHead(nn.Module):
             device=logits.device,
             dtype=logits.dtype,
         )
-        distances = F.relu(self.level_scale(raw_distances, locations.level)).transpose(1, 2)
+        distances = F.relu(self.level_scale(raw_distances, locations.level)).transpose(1, 2)[:, :, None]
         return LocationOutputs(logits=logits, distances=distances, mask=location_mask, locations=locations)
 
     def losses(self, features: Tensor, *, mask: Tensor, targets: Sequence[Targets]) -> StepLosses:
@@ -150,30 +138,8 @@ class ActionFormerHead(nn.Module):
         """
         # Not self(...): the hooks that ZeRO 3 puts on a module's call cannot look into a dataclass.
         out = self.forward(features, mask=mask)
-        with torch.autocast(out.logits.device.type, enabled=False):
-            wanted = assign_targets(
-                targets,
-                locations=out.locations,
-                num_classes=self.num_classes,
-                centre_radius=self.config.centre_radius,
-                class_agnostic=self.config.class_agnostic,
-            )
-            is_positive = wanted.is_positive & out.mask
-            normalizer = running_share(
-                self.loss_normalizer,
-                is_positive.sum(),
-                momentum=self.config.loss_normalizer_momentum,
-                moves=self.training,
-            ).to(out.logits.dtype)
-            classes = smoothed(wanted.classes, share=self.config.label_smoothing)
-            focal = sigmoid_focal_loss(out.logits, classes).sum(dim=2)
-            classification = torch.where(out.mask, focal, 0.0).sum() / normalizer
-            distance = distance_iou_loss(out.distances, wanted.distances)
-            regression = torch.where(is_positive, distance, 0.0).sum() / normalizer
-            total = classification + self.config.regression_weight * regression
-        return StepLosses(
-            total=total,
-            parts={"classification": classification.detach(), "regression": regression.detach()},
+        return location_losses(
+            out, targets=targets, config=self.config, normalizer=self.loss_normalizer, moves=self.training
         )
 
     @torch.no_grad()
@@ -183,14 +149,4 @@ class ActionFormerHead(nn.Module):
         Segments are clipped to [0, end of the last valid snippet].
         """
         out = self.forward(features, mask=mask)
-        return location_detections(
-            torch.sigmoid(out.logits),
-            out.distances[:, :, None],
-            mask=mask.to(features.device),
-            location_mask=out.mask,
-            locations=out.locations,
-            top_k=self.config.pre_nms_top_k,
-            min_score=self.config.min_score,
-            min_length=self.config.min_length,
-            class_agnostic=self.config.class_agnostic,
-        )
+        return location_detections(out, mask=mask.to(features.device), config=self.config)

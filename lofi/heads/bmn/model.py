@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lofi.heads.feature_width import check_feature_width
-from lofi.heads.float_range import at_least_float32
 from lofi.heads.masking import masked
 from lofi.heads.proposals.alignment import AlignedLinear
 from lofi.heads.proposals.config import ProposalHeadConfig, check_counts, check_embed_groups
-from lofi.heads.proposals.detections import proposal_detections
-from lofi.heads.proposals.losses import ProposalOutputs, proposal_losses
+from lofi.heads.proposals.head import detections_of, losses_of, outputs_of
+from lofi.heads.proposals.losses import ProposalOutputs
 from lofi.heads.proposals.map_layers import MapHead
 from lofi.heads.proposals.targets import longest_duration, valid_cells
 from lofi.protocols import StepLosses
@@ -89,14 +88,8 @@ class BmnHead(nn.Module):
             x = masked(F.relu(layer(x)), mask)
         cells = valid_cells(mask, max_duration=max_duration)
         aligned = self.align(masked(F.relu(self.narrow(x)), mask), max_duration)
-        regression, classification, labels = self.map(aligned, cells)
-        return ProposalOutputs(
-            start=at_least_float32(self.start(x, mask)),
-            end=at_least_float32(self.end(x, mask)),
-            regression=at_least_float32(regression),
-            classification=at_least_float32(classification),
-            labels=None if labels is None else at_least_float32(labels),
-        )
+        maps = self.map(aligned, cells)
+        return outputs_of(start=self.start(x, mask), end=self.end(x, mask), maps=maps)
 
     def losses(self, features: Tensor, *, mask: Tensor, targets: Sequence[Targets]) -> StepLosses:
         """The step's losses. Without any valid snippet they are 0, with a zero gradient for every parameter.
@@ -106,32 +99,12 @@ class BmnHead(nn.Module):
             mask: (B, L) bool.
             targets: B of them, in snippet index.
         """
-        # Not self(...): the hooks that ZeRO 3 puts on a module's call cannot look into a dataclass.
-        mask = mask.to(features.device)
-        out = self.forward(features, mask=mask)
-        with torch.autocast(out.start.device.type, enabled=False):
-            return proposal_losses(
-                out, mask=mask, targets=targets, regression_weight=self.config.regression_weight
-            )
+        return losses_of(self.forward, features, mask=mask, targets=targets, config=self.config)
 
     @torch.no_grad()
     def detect(self, features: Tensor, *, mask: Tensor) -> list[Detections]:
         """The same inputs -> B windows' proposals in snippet index, best first, before any suppression."""
-        mask = mask.to(features.device)
-        out = self.forward(features, mask=mask)
-        start, end = torch.sigmoid(out.start), torch.sigmoid(out.end)
-        max_duration, length = out.regression.shape[1:]
-        last = torch.arange(length, device=mask.device)
-        last = (last + torch.arange(max_duration, device=mask.device)[:, None]).clamp(max=length - 1)
-        confidence = (torch.sigmoid(out.regression) * torch.sigmoid(out.classification)).sqrt()
-        return proposal_detections(
-            out,
-            scores=start[:, None, :] * end[:, last] * confidence,
-            mask=mask,
-            top_k=self.config.pre_nms_top_k,
-            min_score=self.config.min_score,
-            labels_per_proposal=self.config.labels_per_proposal,
-        )
+        return detections_of(self.forward, features, mask=mask, scores=proposal_scores, config=self.config)
 
 
 class BoundaryBranch(nn.Module):
@@ -145,3 +118,13 @@ class BoundaryBranch(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, C, L), masked -> logits (B, L)."""
         return self.score(F.relu(self.conv(masked(x, mask))))[:, 0]
+
+
+def proposal_scores(out: ProposalOutputs) -> Tensor:
+    """(B, D, L): start x end x sqrt(classification x regression)."""
+    start, end = torch.sigmoid(out.start), torch.sigmoid(out.end)
+    max_duration, length = out.regression.shape[1:]
+    last = torch.arange(length, device=start.device)
+    last = (last + torch.arange(max_duration, device=start.device)[:, None]).clamp(max=length - 1)
+    confidence = (torch.sigmoid(out.regression) * torch.sigmoid(out.classification)).sqrt()
+    return start[:, None, :] * end[:, last] * confidence

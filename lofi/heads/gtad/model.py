@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lofi.heads.feature_width import check_feature_width
-from lofi.heads.float_range import at_least_float32
 from lofi.heads.gtad.graph import GraphBlock, neighbour_mean
 from lofi.heads.masking import masked
 from lofi.heads.proposals.alignment import AlignedLinear
 from lofi.heads.proposals.config import ProposalHeadConfig, check_counts, check_embed_groups
-from lofi.heads.proposals.detections import proposal_detections
-from lofi.heads.proposals.losses import ProposalOutputs, proposal_losses
+from lofi.heads.proposals.head import detections_of, losses_of, outputs_of
+from lofi.heads.proposals.losses import ProposalOutputs
 from lofi.heads.proposals.map_layers import MapHead
 from lofi.heads.proposals.targets import longest_duration, valid_cells
 from lofi.protocols import StepLosses
@@ -113,14 +112,8 @@ class GtadHead(nn.Module):
         x = self.second_block(base, mask)
         subgraphs = torch.cat([x, neighbour_mean(x, mask, k=self.config.neighbours)], dim=1)
         cells = valid_cells(mask, max_duration=max_duration)
-        regression, classification, labels = self.map(self.align(subgraphs, max_duration), cells)
-        return ProposalOutputs(
-            start=at_least_float32(self.start(base, mask)),
-            end=at_least_float32(self.end(base, mask)),
-            regression=at_least_float32(regression),
-            classification=at_least_float32(classification),
-            labels=None if labels is None else at_least_float32(labels),
-        )
+        maps = self.map(self.align(subgraphs, max_duration), cells)
+        return outputs_of(start=self.start(base, mask), end=self.end(base, mask), maps=maps)
 
     def losses(self, features: Tensor, *, mask: Tensor, targets: Sequence[Targets]) -> StepLosses:
         """The step's losses. Without any valid snippet they are 0, with a zero gradient for every parameter.
@@ -130,24 +123,14 @@ class GtadHead(nn.Module):
             mask: (B, L) bool.
             targets: B of them, in snippet index.
         """
-        # Not self(...): the hooks that ZeRO 3 puts on a module's call cannot look into a dataclass.
-        mask = mask.to(features.device)
-        out = self.forward(features, mask=mask)
-        with torch.autocast(out.start.device.type, enabled=False):
-            return proposal_losses(
-                out, mask=mask, targets=targets, regression_weight=self.config.regression_weight
-            )
+        return losses_of(self.forward, features, mask=mask, targets=targets, config=self.config)
 
     @torch.no_grad()
     def detect(self, features: Tensor, *, mask: Tensor) -> list[Detections]:
         """The same inputs -> B windows' proposals in snippet index, best first, before any suppression."""
-        mask = mask.to(features.device)
-        out = self.forward(features, mask=mask)
-        return proposal_detections(
-            out,
-            scores=torch.sigmoid(out.regression) * torch.sigmoid(out.classification),
-            mask=mask,
-            top_k=self.config.pre_nms_top_k,
-            min_score=self.config.min_score,
-            labels_per_proposal=self.config.labels_per_proposal,
-        )
+        return detections_of(self.forward, features, mask=mask, scores=proposal_scores, config=self.config)
+
+
+def proposal_scores(out: ProposalOutputs) -> Tensor:
+    """(B, D, L): classification x regression."""
+    return torch.sigmoid(out.regression) * torch.sigmoid(out.classification)

@@ -18,16 +18,9 @@ from torch import Tensor, nn
 
 from lofi.heads.actionformer.config import PyramidHeadConfig, check_odd
 from lofi.heads.actionformer.detections import location_detections
-from lofi.heads.actionformer.losses import (
-    distance_iou_loss,
-    location_tiou,
-    running_share,
-    sigmoid_focal_loss,
-    smoothed,
-)
-from lofi.heads.actionformer.model import ConvHead, LevelScale, LocationOutputs, start_from_prior
+from lofi.heads.actionformer.location_losses import LocationOutputs, location_losses
+from lofi.heads.actionformer.model import ConvHead, LevelScale, start_from_prior
 from lofi.heads.actionformer.pyramid import Pyramid, pyramid_locations
-from lofi.heads.actionformer.targets import assign_targets
 from lofi.heads.feature_width import check_feature_width
 from lofi.heads.float_range import at_least_float32
 from lofi.heads.masking import masked
@@ -42,7 +35,7 @@ class TridetConfig(PyramidHeadConfig):
     """The recipe's `head:` block for `name: tridet`."""
 
     window: int = 1
-    """Kernel of a block's narrow window branch, positions (odd)."""
+    """Kernel of a block's narrow window branch, positions (odd); of blocks at full rate (`stem_layers`) it is 1."""
     window_scale: float = 5.0
     """How many times wider the wide window branch is, at least 1 (the paper's k)."""
     perceptron_width: int = 768
@@ -50,7 +43,8 @@ class TridetConfig(PyramidHeadConfig):
     norm_groups: int = 16
     """Groups of the perceptron's norm; divides embed_width."""
     init_std: float = 1.0
-    """Standard deviation of the depthwise kernels at first."""
+    """Standard deviation of the depthwise kernels at first. At 0, as published for THUMOS14, no gradient ever reaches them: each
+    branch is a product whose factors are all 0, and a block is its norm and its perceptron."""
     boundary_kernel: int = 3
     """Kernel of the start and end heads, positions (odd)."""
     bins: int = 16
@@ -95,14 +89,15 @@ class TridetHead(nn.Module):
         width, layers = config.embed_width, config.head_layers
 
         def block(level: int, stride: int) -> SgpBlock:
+            # As in the published code, blocks at full rate have a narrow window of 1 and drop no path.
             return SgpBlock(
                 width,
-                window=config.window,
+                window=config.window if level > 0 else 1,
                 window_scale=config.window_scale,
                 perceptron_width=config.perceptron_width,
                 norm_groups=config.norm_groups,
                 stride=stride,
-                drop_path=config.drop_path,
+                drop_path=config.drop_path if level > 0 else 0.0,
                 init_std=config.init_std,
             )
 
@@ -163,47 +158,17 @@ class TridetHead(nn.Module):
         """
         # Not self(...): the hooks that ZeRO 3 puts on a module's call cannot look into a dataclass.
         out = self.forward(features, mask=mask)
-        with torch.autocast(out.logits.device.type, enabled=False):
-            wanted = assign_targets(
-                targets,
-                locations=out.locations,
-                num_classes=self.num_classes,
-                centre_radius=self.config.centre_radius,
-                class_agnostic=self.config.class_agnostic,
-            )
-            normalizer = running_share(
-                self.loss_normalizer,
-                (wanted.is_positive & out.mask).sum(),
-                momentum=self.config.loss_normalizer_momentum,
-                moves=self.training,
-            ).to(out.logits.dtype)
-            is_learned = (wanted.classes > 0) & out.mask[..., None]  # (B, M, K)
-            distances = wanted.distances[:, :, None].expand_as(out.distances)
-            tiou = location_tiou(out.distances.detach(), distances)
-            factor = torch.where(is_learned, tiou**self.config.tiou_power, 1.0)
-            classes = smoothed(wanted.classes, share=self.config.label_smoothing)
-            focal = (factor * sigmoid_focal_loss(out.logits, classes)).sum(dim=2)
-            classification = torch.where(out.mask, focal, 0.0).sum() / normalizer
-            distance = distance_iou_loss(out.distances, distances)
-            regression = torch.where(is_learned, distance, 0.0).sum() / normalizer
-            total = classification + self.config.regression_weight * regression
-        return StepLosses(
-            total=total,
-            parts={"classification": classification.detach(), "regression": regression.detach()},
+        return location_losses(
+            out,
+            targets=targets,
+            config=self.config,
+            normalizer=self.loss_normalizer,
+            moves=self.training,
+            tiou_power=self.config.tiou_power,
         )
 
     @torch.no_grad()
     def detect(self, features: Tensor, *, mask: Tensor) -> list[Detections]:
         """The same inputs -> B detections in snippet index, best first, before any suppression."""
         out = self.forward(features, mask=mask)
-        return location_detections(
-            torch.sigmoid(out.logits),
-            out.distances,
-            mask=mask.to(features.device),
-            location_mask=out.mask,
-            locations=out.locations,
-            top_k=self.config.pre_nms_top_k,
-            min_score=self.config.min_score,
-            min_length=self.config.min_length,
-            class_agnostic=self.config.class_agnostic,
-        )
+        return location_detections(out, mask=mask.to(features.device), config=self.config)
