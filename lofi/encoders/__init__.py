@@ -11,7 +11,6 @@ from lofi.encoders.choices import (
     Swin3dConfig,
     TinyConfig,
     TsmConfig,
-    TsmResnetConfig,
     VideomaeConfig,
     build_image,
     build_mvit,
@@ -21,13 +20,11 @@ from lofi.encoders.choices import (
     build_swin3d,
     build_tiny,
     build_tsm,
-    build_tsm_resnet,
     build_videomae,
 )
 
 ENCODERS: dict[str, tuple[type[Any], Any]] = {
     "tiny": (TinyConfig, build_tiny),
-    "tsm_resnet": (TsmResnetConfig, build_tsm_resnet),
     "tsm": (TsmConfig, build_tsm),
     "r2plus1d": (R2plus1dConfig, build_r2plus1d),
     "resnet3d": (Resnet3dConfig, build_resnet3d),

@@ -45,43 +45,8 @@ def build_tiny(config: TinyConfig) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TsmResnetConfig:
-    """The `tsm_resnet` encoder."""
-
-    depth: Literal[18, 34, 50] = 18
-    """Layers of the ResNet. D is 512 for 18 and 34, 2048 for 50."""
-    temporal_shift_fraction: float = 0.125
-    """Share of the channels shifted each way, 0 to 0.5; 0 is a plain ResNet per frame. TSM's weights need 0.125."""
-    dropout: float = 0.0
-    """Share of a feature's elements set to zero in training, in [0, 1)."""
-    weights: str | None = None
-    """Initial weights: a file, a run directory, or a name such as torchvision:DEFAULT (`weights/sources.py`); none is random."""
-    allow_unmatched: tuple[str, ...] = ()
-    """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
-    norm: NormMode = "frozen"
-    """Batch norms: frozen, affine (statistics frozen, weights learn) or train."""
-    frozen_stages: int = 0
-    """First stages that do not learn: 0 to 5; the stem is the first."""
-
-    def __post_init__(self) -> None:
-        if self.depth not in (18, 34, 50):
-            raise ValueError(f"encoder.depth is {self.depth}; it must be 18, 34 or 50.")
-        check_encoder_options(self, num_stages=5)
-
-
-def build_tsm_resnet(config: TsmResnetConfig) -> nn.Module:
-    from lofi.encoders.tsm_resnet import TsmResnet
-
-    return TsmResnet(
-        depth=config.depth,
-        temporal_shift_fraction=config.temporal_shift_fraction,
-        dropout=config.dropout,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class TsmConfig:
-    """The `tsm` encoder; D is the width that the network gives to its last linear layer."""
+    """The `tsm` encoder; D is the width that the network gives to its last linear layer: 512 for ResNet-18 and 34, 2048 for 50."""
 
     library: Literal["torchvision", "timm"] = "torchvision"
     """Whose network."""
@@ -92,7 +57,7 @@ class TsmConfig:
     dropout: float = 0.0
     """Share of a feature's elements set to zero in training, in [0, 1)."""
     weights: str | None = None
-    """Initial weights: a file, a run directory, or a library's name; none is random."""
+    """Initial weights: a file, a run directory, or a name such as torchvision:DEFAULT (`weights/sources.py`); none is random."""
     allow_unmatched: tuple[str, ...] = ()
     """Tensors that need not match those of `weights`: names of the file or of the encoder, * for any run of characters."""
     norm: NormMode = "frozen"
@@ -147,9 +112,9 @@ class R2plus1dConfig:
 
 
 def build_r2plus1d(config: R2plus1dConfig) -> nn.Module:
-    from lofi.encoders.r2plus1d import R2plus1d
+    from lofi.encoders.video_resnet import open_r2plus1d
 
-    return R2plus1d(depth=config.depth, layout=config.layout, dropout=config.dropout)
+    return open_r2plus1d(depth=config.depth, layout=config.layout, dropout=config.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +140,9 @@ class Resnet3dConfig:
 
 
 def build_resnet3d(config: Resnet3dConfig) -> nn.Module:
-    from lofi.encoders.resnet3d import Resnet3d
+    from lofi.encoders.video_resnet import open_resnet3d
 
-    return Resnet3d(network=config.network, dropout=config.dropout)
+    return open_resnet3d(network=config.network, dropout=config.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)

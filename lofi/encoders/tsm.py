@@ -1,9 +1,10 @@
 """Temporal shift in convolutional image networks of torchvision and timm: ResNet, ResNeXt, RegNet, ConvNeXt.
 
-The temporal shift of Lin et al. (ICCV 2019, arXiv:1811.08383): each residual branch begins with a view of the frames beside it,
-of C channels C // 8 from the next one, as many from the one before, zeros where the snippet ends (`tsm_resnet.shift_frames`).
-The shift never leaves the snippet, and the shortcut is not shifted. Blocks and weights are the library's own, under its names;
-the shift comes before the branch's first layer. (`tsm_resnet` is the same for torchvision's ResNets by depth.)
+The network of TSM (Lin et al., ICCV 2019, arXiv:1811.08383), shifted on the residual branch of every block ("blockres"), as in LoFi
+(NeurIPS 2021), whose default encoder this is with ResNet-18. Each branch begins with a view of the frames beside it
+(`temporal_shift.py`); the shortcut is not shifted. Blocks, stem and weights are the library's own, under its names. The snippet's
+feature is the average over its frames of what the network gives to its last linear layer. Unlike TSM's code the snippet may have any
+number of frames.
 
 frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> stem, stages -> pooled (N*T,D) -> mean over frames (N,D).
 """
@@ -21,7 +22,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from lofi.encoders.dropout import SnippetDropout, remove_drop_path
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
-from lofi.encoders.tsm_resnet import shift_frames
+from lofi.encoders.temporal_shift import shift_branch
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
@@ -69,8 +70,8 @@ class Tsm(nn.Module):
     def __init__(
         self,
         *,
-        library: str,
-        network: str,
+        library: str = "torchvision",
+        network: str = "resnet18",
         temporal_shift_fraction: float = 0.125,
         dropout: float = 0.0,
     ) -> None:
@@ -145,32 +146,6 @@ class Tsm(nn.Module):
                 f"fidelity {fidelity} has {fidelity.frames} frame per snippet, but tsm shifts channels between frames; "
                 "nearest usable: frames 2 (or set encoder.temporal_shift_fraction: 0)."
             )
-
-
-def shift_branch(block: nn.Module, branch: str, *, fraction: float) -> None:
-    """Let the module `branch` of a residual block, and not its shortcut, see shifted frames.
-
-    The block then takes frames folded into the batch, (N * T, C, H, W), and T, which hooks take off and hand to the branch
-    each time that the block runs, also when a checkpoint runs it again: its forward function stays the library's.
-    """
-    module: Any = block.get_submodule(branch)
-    module.shift_fraction = fraction
-    module.num_frames = 1
-    module.register_forward_pre_hook(_shift_input)
-    holder: Any = block
-    holder.shifted_branch = branch
-    block.register_forward_pre_hook(_tell_num_frames)
-
-
-def _tell_num_frames(block: Any, arguments: tuple[Any, ...]) -> tuple[Tensor]:
-    x_FCHW, num_frames = arguments
-    block.get_submodule(block.shifted_branch).num_frames = num_frames
-    return (x_FCHW,)
-
-
-def _shift_input(branch: Any, arguments: tuple[Tensor]) -> tuple[Tensor]:
-    x_NTCHW = arguments[0].unflatten(0, (-1, branch.num_frames))
-    return (shift_frames(x_NTCHW, fraction=branch.shift_fraction).flatten(0, 1),)
 
 
 def _open_network(library: str, network: str) -> nn.Module:

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmConfig
 from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
 from lofi.gradients.joint import encode_joint
 
 FORWARD = "forward pass alone"
-ENCODERS = {"r2plus1d": R2plus1dConfig, "tsm_resnet": TsmResnetConfig, "tiny": TinyConfig}
+ENCODERS = {"r2plus1d": R2plus1dConfig, "tsm": TsmConfig, "tiny": TinyConfig}
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ class Measured(Exception):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--encoders", nargs="+", choices=ENCODERS, default=["tiny", "tsm_resnet", "r2plus1d", "videomae"]
+        "--encoders", nargs="+", choices=ENCODERS, default=["tiny", "tsm", "r2plus1d", "videomae"]
     )
     parser.add_argument("--steps", type=int, default=7, help=f"timed, after {WARM_UP} more")
     parser.add_argument("--snippets", type=int, help="windows of one snippet, per step")

@@ -80,7 +80,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_and_the_allowed(changes, expec
     [
         (
             {"encoder__name": "tini"},
-            r"^encoder\.name is 'tini' \(did you mean tiny\?\); allowed: tiny, tsm_resnet, tsm, r2",
+            r"^encoder\.name is 'tini' \(did you mean tiny\?\); allowed: tiny, tsm, r2",
         ),
         (
             {"gradient": "chunky"},
@@ -121,7 +121,7 @@ def test_an_unknown_variant_is_named_with_the_allowed(changes, expected, refuse)
         ),
         (
             {"encoder__norm": "frozen"},
-            r"^encoder\.norm is an option of encoder\.name: tsm_resnet, tsm, r2plus1d, resnet3d, s3d, image, and has no",
+            r"^encoder\.norm is an option of encoder\.name: tsm, r2plus1d, resnet3d, s3d, image, and has no",
         ),
         (
             {"objective__label_smoothing": 0.1},
@@ -292,7 +292,7 @@ def test_a_missing_or_ill_fitting_block_is_named(plain, changes, expected, refus
 
 @pytest.mark.parametrize("gradient", ["checkpointed", "chunked", "sampled", "detached"])
 def test_batch_norms_in_training_are_refused_where_they_make_the_gradient_inexact(gradient, refuse):
-    changes = {"encoder": {"name": "tsm_resnet", "depth": 18, "norm": "train"}, "optimizer__encoder_lr": None}
+    changes = {"encoder": {"name": "tsm", "norm": "train"}, "optimizer__encoder_lr": None}
     message = refuse(LOFI, gradient=gradient, **changes)
     assert message.startswith(f"encoder.norm: train is refused with gradient.name: {gradient}")
     assert "use encoder.norm: frozen or affine, or gradient.name: joint" in message

@@ -44,9 +44,11 @@ def encoder_part(encoder):
     """How file names write an encoder: tiny, tsm_resnet18, r2plus1d18, videomae_base."""
     if encoder is None:
         return ""
+    if encoder.name == "tsm":
+        return f"tsm_{encoder.config.network}"
     if encoder.name == "videomae":
         return f"videomae_{encoder.config.size}"
-    depth = getattr(encoder.config, "depth", 18 if encoder.name == "r2plus1d" else "")
+    depth = getattr(encoder.config, "depth", "")
     return f"{encoder.name}{depth}"
 
 

@@ -10,10 +10,10 @@ from torch import nn
 from lofi.encoders.image import ImageEncoder
 from lofi.encoders.mvit import Mvit
 from lofi.encoders.position_table import interpolate_table, sine_table
-from lofi.encoders.resnet3d import Resnet3d
 from lofi.encoders.s3d import S3d
 from lofi.encoders.swin3d import Swin3d
 from lofi.encoders.tsm import BRANCHES, Tsm
+from lofi.encoders.video_resnet import open_r2plus1d, open_resnet3d
 from lofi.encoders.videomae import Videomae
 from lofi.encoders.videomae_sizes import SIZES
 from lofi.encoders.weights.own_names import own_name
@@ -32,8 +32,9 @@ def copy_weights(encoder, library):
 
 
 VIDEO = {
-    "r3d_18": (lambda: Resnet3d(network="r3d_18"), "fc", (2, 32, 34)),
-    "mc3_18": (lambda: Resnet3d(network="mc3_18"), "fc", (2, 32, 34)),
+    "r2plus1d_18": (open_r2plus1d, "fc", (3, 32, 34)),
+    "r3d_18": (lambda: open_resnet3d(network="r3d_18"), "fc", (2, 32, 34)),
+    "mc3_18": (lambda: open_resnet3d(network="mc3_18"), "fc", (2, 32, 34)),
     "swin3d_t": (lambda: Swin3d(network="swin3d_t"), "head", (3, 33, 36)),
     "mvit_v2_s": (Mvit, "head", (4, 32, 64)),
 }
@@ -66,6 +67,7 @@ def test_s3d_equals_torchvisions_where_one_pooling_window_is_the_whole_map():
 
 IMAGE = [
     ("torchvision", "resnet18"),
+    ("torchvision", "resnet50"),
     ("torchvision", "regnet_y_400mf"),
     ("torchvision", "convnext_tiny"),
     ("timm", "resnet10t"),
@@ -74,8 +76,9 @@ IMAGE = [
 ]
 
 
-@pytest.mark.parametrize(("library", "name"), IMAGE)
-@pytest.mark.parametrize("fraction", [0.0, 0.125])
+@pytest.mark.parametrize(
+    ("library", "name", "fraction"), [("torchvision", "resnet18", 0.0), *((*each, 0.125) for each in IMAGE)]
+)
 def test_tsm_equals_the_library_with_shifted_branches(library, name, fraction):
     encoder = Tsm(library=library, network=name, temporal_shift_fraction=fraction).eval()
     if library == "timm":

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
-from lofi.encoders.r2plus1d import R2plus1d
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmConfig
 from lofi.encoders.tiny import Tiny
-from lofi.encoders.tsm_resnet import TsmResnet
+from lofi.encoders.tsm import Tsm
+from lofi.encoders.video_resnet import open_r2plus1d
 from lofi.encoders.weights import find_weights, load_encoder_weights
 
 SMALL = (4, 5, 6)
@@ -76,7 +76,7 @@ def as_torchvision(state):
 def test_public_resnet_weights_end_in_the_same_place(rename, family, head, resnet_state, tmp_path):
     path = tmp_path / "public.pth"
     torch.save(rename(resnet_state), path)
-    encoder = TsmResnet(depth=18)
+    encoder = Tsm()
     report = load_encoder_weights(encoder, path)
     loaded, expected = encoder.state_dict(), list(resnet_state.items())
     assert len(loaded) == len(expected) - 2 == len(report.loaded)
@@ -99,7 +99,7 @@ def as_tsp(state):
 def test_public_r2plus1d_weights_end_in_the_same_place(rename, family, video_state, tmp_path):
     path = tmp_path / "public.pth"
     torch.save(rename(video_state), path)
-    encoder = R2plus1d()
+    encoder = open_r2plus1d()
     report = load_encoder_weights(encoder, path)
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, video_state[key]), key
@@ -110,7 +110,7 @@ def test_public_r2plus1d_weights_end_in_the_same_place(rename, family, video_sta
 def test_old_checkpoints_without_counters_are_taken(resnet_state, tmp_path):
     path = tmp_path / "old.pth"
     torch.save({k: v for k, v in resnet_state.items() if "num_batches_tracked" not in k}, path)
-    report = load_encoder_weights(TsmResnet(depth=18), path)
+    report = load_encoder_weights(Tsm(), path)
     assert len(report.missing) == 20
     assert all(key.endswith("num_batches_tracked") for key in report.missing)
 
@@ -144,12 +144,24 @@ def test_an_export_of_a_detector_gives_its_encoder_alone(tmp_path):
 
 
 def test_an_export_of_frozen_norms_comes_back(tmp_path):
-    source, _ = build_encoder("tsm_resnet", TsmResnetConfig())
+    source, _ = build_encoder("tsm", TsmConfig())
     export(source, tmp_path / "w.safetensors")
-    config = TsmResnetConfig(weights=str(tmp_path / "w.safetensors"), norm="affine")
-    target, report = build_encoder("tsm_resnet", config)
+    config = TsmConfig(weights=str(tmp_path / "w.safetensors"), norm="affine")
+    target, report = build_encoder("tsm", config)
     assert equal_states(source, target)
     assert report is not None
+
+
+def test_a_run_of_the_former_wrapped_resnet_is_still_taken(tmp_path):
+    source, target = Tsm(), Tsm()
+    renamed = {}
+    for key, value in source.state_dict().items():
+        key = re.sub(r"^stem\.", "stem.block.", key)
+        key = re.sub(r"^(layer\d\.\d+)\.", r"\1.block.", key)
+        renamed["encoder." + re.sub(r"(layer.*)\.conv1\.", r"\1.conv1.net.", key)] = value
+    save_file(renamed, tmp_path / "w.safetensors")
+    load_encoder_weights(target, tmp_path / "w.safetensors")
+    assert equal_states(source, target)
 
 
 def test_a_run_directory_gives_its_newest_checkpoint(tmp_path):
@@ -202,7 +214,7 @@ def test_weights_are_not_loaded_where_a_checkpoint_follows(tmp_path):
 def test_weights_of_another_depth_are_refused_and_listed(resnet_state, tmp_path):
     path = tmp_path / "resnet18.pth"
     torch.save(resnet_state, path)
-    encoder = TsmResnet(depth=34)
+    encoder = Tsm(network="resnet34")
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     with pytest.raises(
         ValueError, match=r"encoder.weights: .*resnet18.pth .* not in the file: layer1.2.* and \d+ more"
@@ -221,7 +233,7 @@ def test_an_unexpected_tensor_is_refused_by_name(resnet_state, tmp_path):
     path = tmp_path / "more.pth"
     torch.save({**resnet_state, "layer1.0.nonlocal.weight": torch.ones(2)}, path)
     with pytest.raises(ValueError, match=r"not in the encoder: layer1.0.nonlocal.weight\."):
-        load_encoder_weights(TsmResnet(depth=18), path)
+        load_encoder_weights(Tsm(), path)
 
 
 def test_a_file_cut_off_is_refused_by_name(resnet_state, tmp_path):
@@ -264,7 +276,7 @@ def test_a_directory_without_weights_is_refused(tmp_path):
 
 def test_unknown_names_of_torchvision_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"no weights 'BEST' of resnet18; it has IMAGENET1K_V1"):
-        load_encoder_weights(TsmResnet(depth=18), "torchvision:BEST")
+        load_encoder_weights(Tsm(), "torchvision:BEST")
     with pytest.raises(ValueError, match="says no network, and torchvision has none"):
         load_encoder_weights(Tiny(channels=SMALL), "torchvision:DEFAULT")
 
@@ -277,7 +289,7 @@ def test_torchvision_names_are_downloaded_by_torchvision(monkeypatch, resnet_sta
         return resnet_state
 
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", fake_state_dict)
-    report = load_encoder_weights(TsmResnet(depth=18), "torchvision:IMAGENET1K_V1")
+    report = load_encoder_weights(Tsm(), "torchvision:IMAGENET1K_V1")
     assert asked == ["IMAGENET1K_V1"]
     assert report.source == "torchvision:IMAGENET1K_V1"
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmConfig
 from lofi.encoders.freezing import freeze_norms, freeze_stages, norm_is_frozen
 
 
@@ -93,7 +93,7 @@ def test_frozen_norms_can_be_copied():
     ("name", "config"),
     [
         ("tiny", TinyConfig(frozen_stages=2)),
-        ("tsm_resnet", TsmResnetConfig(frozen_stages=2, norm="train")),
+        ("tsm", TsmConfig(frozen_stages=2, norm="train")),
         ("r2plus1d", R2plus1dConfig(frozen_stages=2, norm="train")),
     ],
 )
@@ -107,7 +107,7 @@ def test_the_first_stages_are_frozen_with_their_norms(name, config):
 
 
 def test_the_default_freezes_every_batch_norm_of_an_encoder():
-    encoder, _ = build_encoder("tsm_resnet", TsmResnetConfig())
+    encoder, _ = build_encoder("tsm", TsmConfig())
     assert norm_is_frozen(encoder)
     assert len(norms(encoder)) == 20
     assert not any(p.requires_grad for norm in norms(encoder) for p in norm.parameters())

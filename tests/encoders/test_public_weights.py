@@ -1,5 +1,7 @@
 """Every public source's keys and shapes: told apart, brought to our names, and computing what the original computes."""
 
+import re
+
 import public_keys as keys
 import pytest
 import timm
@@ -15,14 +17,15 @@ from torchvision.models.video.swin_transformer import PatchEmbed3d, SwinTransfor
 
 from lofi.encoders import ENCODERS
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD
-from lofi.encoders.r2plus1d import R2plus1d
+from lofi.encoders.video_resnet import open_r2plus1d
 from lofi.encoders.videomae import Videomae
 from lofi.encoders.videomae_sizes import Size
-from lofi.encoders.weights.describe import candidates, describe
+from lofi.encoders.weights.describe import candidates, describe, meet
 from lofi.encoders.weights.families.mmaction2 import translate_swin
 from lofi.encoders.weights.families.videomae import OLD_HEAD, PRETRAINING, SINE_TABLE, TOKEN_NORM
 from lofi.encoders.weights.libraries import library_weights
 from lofi.encoders.weights.loading import fit_weights, load_encoder_weights
+from lofi.encoders.weights.networks import possible_networks
 from lofi.encoders.weights.sources import Source
 
 BASE = {"width": 768, "depth": 12}
@@ -114,6 +117,54 @@ def test_a_librarys_own_weights_fit_and_an_export_has_its_names(name):
     exported = library_weights(encoder)
     assert exported.library.endswith(network)
     assert exported.state.keys() | fit.dropped.keys() == state.keys()
+
+
+def named(library, network):
+    with torch.device("meta"):
+        model = (
+            torchvision.models.get_model(network) if library == "torchvision" else timm.create_model(network)
+        )
+    return model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("library", "network", "encoder", "options"),
+    [
+        ("torchvision", "resnet34", "tsm", {"network": "resnet34"}),
+        ("torchvision", "resnext50_32x4d", "tsm", {"network": "resnext50_32x4d"}),
+        ("torchvision", "regnet_y_400mf", "tsm", {"network": "regnet_y_400mf"}),
+        ("torchvision", "convnext_tiny", "tsm", {"network": "convnext_tiny"}),
+        ("timm", "regnety_002", "tsm", {"library": "timm", "network": "regnety_002"}),
+        ("timm", "convnext_atto", "image", {"network": "convnext_atto"}),
+        ("timm", "vit_tiny_patch16_224", "image", {"network": "vit_tiny_patch16_224"}),
+    ],
+)
+def test_the_network_of_a_file_is_among_those_that_its_keys_tell(library, network, encoder, options):
+    assert (encoder, options) in possible_networks(named(library, network))
+
+
+def test_of_the_networks_that_keys_tell_shapes_tell_the_one(tmp_path):
+    state = {f"base_model.{key}": value for key, value in named("torchvision", "resnet50").items()}
+    state = {re.sub(r"(layer\d\.\d+\.conv1)", r"\1.net", key): value for key, value in state.items()}
+    choices = possible_networks(state)
+    assert [options["network"] for _, options in choices] == [
+        "resnet50", "resnext50_32x4d", "wide_resnet50_2",
+    ]  # fmt: skip
+    fitting = [options for name, options in choices if meet(name, options, state).fit.is_whole]
+    assert fitting == [{"network": "resnet50"}]
+
+
+def test_where_keys_tell_no_network_the_command_asks_for_it():
+    state = {
+        "conv_stem.weight": torch.zeros(8, 3, 3, 3),
+        "blocks.0.0.conv_pw.weight": torch.zeros(8, 8, 1, 1),
+    }
+    met = [meet("tiny", {}, state), meet("tsm", {}, state)]
+    text = describe(Source(where="mobile.pth", state=state), met, weights="mobile.pth")
+    assert (
+        "network   its keys do not tell it; if it is an image network, name it: --encoder image network="
+        in text
+    )
 
 
 def small_videomae():
@@ -292,7 +343,7 @@ def test_exceptions_are_allowed_by_name_and_listed(tmp_path):
 def test_tsps_own_middle_channels_are_not_torchvisions():
     shapes = keys.tsp_r2plus1d(blocks=(2, 2, 2, 2), own_middle=True, heads=[])
     with torch.device("meta"):
-        fit = fit_weights(R2plus1d(depth=18), keys.unfilled(shapes))
+        fit = fit_weights(open_r2plus1d(depth=18), keys.unfilled(shapes))
     assert fit.misshapen
     assert not fit.missing
     assert not fit.unexpected
@@ -301,7 +352,7 @@ def test_tsps_own_middle_channels_are_not_torchvisions():
 def test_mmaction2s_r2plus1d_computes_what_the_original_computes(tmp_path):
     state = keys.filled(keys.mmaction2_r2plus1d(), scale=0.05)
     torch.save({"state_dict": state, "meta": {"epoch": 180}}, tmp_path / "r2plus1d.pth")
-    encoder = R2plus1d(depth=34, layout="mmaction2").eval()
+    encoder = open_r2plus1d(depth=34, layout="mmaction2").eval()
     report = load_encoder_weights(encoder, tmp_path / "r2plus1d.pth")
     assert (report.family, len(report.missing)) == ("mmaction2 r2plus1d", 0)
     assert list(report.dropped) == ["cls_head.fc_cls.weight", "cls_head.fc_cls.bias"]
@@ -310,7 +361,7 @@ def test_mmaction2s_r2plus1d_computes_what_the_original_computes(tmp_path):
         expected = r2plus1d_features(state, normalized(frames), blocks=(3, 4, 6, 3))
         torch.testing.assert_close(encoder(frames), expected, rtol=1e-3, atol=1e-4)
     with torch.device("meta"):
-        other = R2plus1d(depth=34)
+        other = open_r2plus1d(depth=34)
     fit = fit_weights(other, state)
     assert not fit.is_whole
     assert "backbone.conv1.conv.conv_s.weight" in fit.misshapen["stem.0.weight"].keys

@@ -19,12 +19,11 @@ from lofi.encoders.choices import (
     Swin3dConfig,
     TinyConfig,
     TsmConfig,
-    TsmResnetConfig,
     VideomaeConfig,
 )
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
-from lofi.encoders.r2plus1d import R2plus1d
-from lofi.encoders.tsm_resnet import TsmResnet
+from lofi.encoders.tsm import Tsm
+from lofi.encoders.video_resnet import open_r2plus1d
 from lofi.fidelity import Fidelity
 from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
@@ -35,10 +34,10 @@ from lofi.memory.fake import fake_tensors
 
 CONFIGS = {
     "tiny": TinyConfig(channels=(4, 6, 10), dropout=0.3),
-    "tsm_resnet": TsmResnetConfig(dropout=0.3),
-    "tsm": TsmConfig(library="timm", network="convnext_atto", dropout=0.3),
+    "tsm": TsmConfig(dropout=0.3),
+    "tsm convnext": TsmConfig(library="timm", network="convnext_atto", dropout=0.3),
     "r2plus1d": R2plus1dConfig(dropout=0.3),
-    "resnet3d": Resnet3dConfig(dropout=0.3),
+    "resnet3d": Resnet3dConfig(network="mc3_18", dropout=0.3),
     "s3d": S3dConfig(dropout=0.3),
     "swin3d": Swin3dConfig(dropout=0.3, drop_path=0.2),
     "mvit": MvitConfig(dropout=0.3, drop_path=0.2),
@@ -46,23 +45,27 @@ CONFIGS = {
     "image": ImageConfig(network="vit_tiny_patch16_224", temporal="convolution", dropout=0.3),
 }
 WIDTHS = {
-    "tiny": 10, "tsm_resnet": 512, "tsm": 320, "r2plus1d": 512, "resnet3d": 512, "s3d": 1024, "swin3d": 768, "mvit": 768,
+    "tiny": 10, "tsm": 512, "tsm convnext": 320, "r2plus1d": 512, "resnet3d": 512, "s3d": 1024, "swin3d": 768, "mvit": 768,
     "videomae": 384, "image": 192,
 }  # fmt: skip
-LEAST = {"tiny": 9, "tsm_resnet": 32, "tsm": 32, "r2plus1d": 16, "resnet3d": 16, "s3d": 32, "mvit": 32}
+LEAST = {"tiny": 9, "tsm": 32, "tsm convnext": 32, "r2plus1d": 16, "resnet3d": 16, "s3d": 32, "mvit": 32}
 """Pixels, of the encoders that have a least size."""
-LEAST_FRAMES = {"tsm_resnet": 2, "tsm": 2, "s3d": 8}
+LEAST_FRAMES = {"tsm": 2, "tsm convnext": 2, "s3d": 8}
 SIZES = {"s3d": (8, 33, 35), "videomae": (4, 32, 48), "image": (2, 32, 48)}
 """Frames, height and width, where others than the usual are needed."""
 N = 3
 USUAL = T, H, W = 2, 33, 35
 
 
+def test_every_encoder_is_held_to_its_promises():
+    assert {name.split()[0] for name in CONFIGS} == set(ENCODERS)
+
+
 def random_frames(num_snippets=N, frames=T, height=H, width=W):
     return torch.randint(0, 256, (num_snippets, 3, frames, height, width), dtype=torch.uint8)
 
 
-@pytest.fixture(scope="module", params=list(ENCODERS))
+@pytest.fixture(scope="module", params=list(CONFIGS))
 def name(request):
     return request.param
 
@@ -71,7 +74,7 @@ def name(request):
 def encoder(name):
     """In float64 and training, with batch norms that have seen other data, and nothing at zero that starts there."""
     torch.manual_seed(0)
-    encoder, report = build_encoder(name, CONFIGS[name])
+    encoder, report = build_encoder(name.split()[0], CONFIGS[name])
     assert report is None
     shake_norms(encoder)
     with torch.no_grad():
@@ -190,13 +193,13 @@ def test_the_smallest_fidelity_allowed_can_be_encoded_and_one_less_is_refused(na
     features = encoder(random_frames(num_snippets=1, frames=frames, height=least, width=least + 1))
     assert features.isfinite().all()
     with pytest.raises(
-        ValueError, match=rf"too small for {name}.*nearest usable: .*height {least}, width 40"
+        ValueError, match=rf"too small for {name.split()[0]}.*nearest usable: .*height {least}, width 40"
     ):
         encoder.check_fidelity(Fidelity(num_snippets=5, frames=frames, height=least - 1, width=40))
 
 
 def test_the_dtype_follows_the_weights(name):
-    encoder, _ = build_encoder(name, CONFIGS[name])
+    encoder, _ = build_encoder(name.split()[0], CONFIGS[name])
     frames = frames_for(name, num_snippets=1)
     assert encoder(frames).dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -206,7 +209,7 @@ def test_the_dtype_follows_the_weights(name):
 def test_a_step_is_planned_on_fake_tensors(name):
     """Built, encoded and differentiated without an allocation."""
     with fake_tensors():
-        encoder, _ = build_encoder(name, CONFIGS[name])
+        encoder, _ = build_encoder(name.split()[0], CONFIGS[name])
         encoder.train()
         with torch.autocast("cpu", dtype=torch.bfloat16), cuda_autocast_norms(encoder):
             features = encoder(
@@ -243,73 +246,19 @@ def test_under_autocast_frames_are_normalized_into_its_type_with_one_rounding(or
 def test_the_public_encoders_normalize_as_their_weights_were_trained():
     frames = random_frames()
     for encoder, weights in (
-        (TsmResnet(depth=18), torchvision.models.ResNet18_Weights.DEFAULT),
-        (R2plus1d(), torchvision.models.video.R2Plus1D_18_Weights.DEFAULT),
+        (Tsm(), torchvision.models.ResNet18_Weights.DEFAULT),
+        (open_r2plus1d(), torchvision.models.video.R2Plus1D_18_Weights.DEFAULT),
     ):
         public = weights.transforms()
         expected = normalize(frames.transpose(1, 2) / 255, mean=list(public.mean), std=list(public.std))
         torch.testing.assert_close(encoder.normalize(frames, order="NTCHW"), expected)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
-def test_without_shift_tsm_resnet_is_torchvisions_resnet_averaged_over_frames(depth):
-    torch.manual_seed(1)
-    encoder = TsmResnet(depth=depth, temporal_shift_fraction=0.0).double().eval()
-    resnet = getattr(torchvision.models, f"resnet{depth}")().double().eval()
-    shake_norms(resnet)
-    resnet.fc = torch.nn.Identity()
-    tensors = list(resnet.state_dict().values())
-    for own, value in zip(encoder.state_dict().values(), tensors, strict=True):
-        own.copy_(value)
-    frames = random_frames(num_snippets=2, frames=3, height=32, width=32)
-    inputs = encoder.normalize(frames, order="NTCHW")
-    expected = resnet(inputs.flatten(0, 1)).unflatten(0, (2, 3)).mean(dim=1)
-    torch.testing.assert_close(encoder(frames), expected, rtol=1e-10, atol=1e-10)
-
-
-def test_with_shift_tsm_resnet_equals_a_shift_before_conv1_of_every_block():
-    torch.manual_seed(2)
-    encoder = TsmResnet(depth=18).double().eval()
-    shake_norms(encoder)
-    frames = random_frames(num_snippets=2, frames=4, height=32, width=32)
-
-    def shift(_, args):
-        x = args[0].unflatten(0, (2, 4))
-        out, fold = x.clone(), x.shape[2] // 8
-        out[:, :, : 2 * fold] = 0
-        out[:, :3, :fold] = x[:, 1:, :fold]
-        out[:, 1:, fold : 2 * fold] = x[:, :3, fold : 2 * fold]
-        return (out.flatten(0, 1),)
-
-    resnet = torchvision.models.resnet18().double().eval()
-    for own, value in zip(resnet.state_dict().values(), encoder.state_dict().values(), strict=False):
-        own.copy_(value)
-    resnet.fc = torch.nn.Identity()
-    for stage in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
-        for block in stage:
-            block.conv1.register_forward_pre_hook(shift)
-    inputs = encoder.normalize(frames, order="NTCHW")
-    expected = resnet(inputs.flatten(0, 1)).unflatten(0, (2, 4)).mean(dim=1)
-    torch.testing.assert_close(encoder(frames), expected, rtol=1e-10, atol=1e-10)
-
-
-def test_r2plus1d_is_torchvisions_up_to_its_last_layer():
-    torch.manual_seed(3)
-    encoder, _ = build_encoder("r2plus1d", R2plus1dConfig())
-    network = torchvision.models.video.r2plus1d_18().double().eval()
-    shake_norms(network)
-    network.fc = torch.nn.Identity()
-    encoder.double().load_state_dict(network.state_dict())
-    frames = random_frames(num_snippets=2, frames=3, height=32, width=32)
-    inputs = encoder.normalize(frames, order="NCTHW")
-    torch.testing.assert_close(encoder(frames), network(inputs), rtol=1e-10, atol=1e-10)
-
-
 def test_a_single_frame_is_refused_only_where_channels_are_shifted():
     fidelity = Fidelity(num_snippets=5, frames=1, height=32, width=32)
-    TsmResnet(depth=18, temporal_shift_fraction=0.0).check_fidelity(fidelity)
+    Tsm(temporal_shift_fraction=0.0).check_fidelity(fidelity)
     with pytest.raises(ValueError, match="1 frame per snippet.*nearest usable: frames 2"):
-        TsmResnet(depth=18).check_fidelity(fidelity)
+        Tsm().check_fidelity(fidelity)
 
 
 @pytest.mark.parametrize(
@@ -318,10 +267,10 @@ def test_a_single_frame_is_refused_only_where_channels_are_shifted():
         (TinyConfig, {"channels": (4, 5)}, r"encoder.channels is \[4, 5\]; it must be three numbers"),
         (TinyConfig, {"dropout": 1.0}, r"encoder.dropout is 1.0; it must lie in \[0, 1\)"),
         (TinyConfig, {"frozen_stages": 4}, r"encoder.frozen_stages is 4; it must lie in 0 to 3"),
-        (TsmResnetConfig, {"depth": 19}, r"encoder.depth is 19; it must be 18, 34 or 50"),
-        (TsmResnetConfig, {"temporal_shift_fraction": 0.6}, r"temporal_shift_fraction is 0.6; .* \[0, 0.5\]"),
+        (TsmConfig, {"library": "mmcv"}, r"encoder.library is 'mmcv'; it must be one of torchvision, timm"),
+        (TsmConfig, {"temporal_shift_fraction": 0.6}, r"temporal_shift_fraction is 0.6; .* \[0, 0.5\]"),
         (
-            TsmResnetConfig,
+            TsmConfig,
             {"norm": "thaw"},
             r"encoder.norm is 'thaw'; it must be one of frozen, affine, train",
         ),
@@ -335,9 +284,7 @@ def test_an_option_out_of_range_is_refused_by_name(config_class, options, messag
 
 
 def test_an_unknown_encoder_is_refused():
-    with pytest.raises(
-        ValueError, match="encoder.name is 'swin'; it must be one of tiny, tsm_resnet, .*swin3d"
-    ):
+    with pytest.raises(ValueError, match="encoder.name is 'swin'; it must be one of tiny, tsm, .*swin3d"):
         build_encoder("swin", TinyConfig())
 
 

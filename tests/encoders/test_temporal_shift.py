@@ -4,7 +4,7 @@ import pytest
 import torch
 from reference.temporal_shift_loop import slow_shift_frames
 
-from lofi.encoders.tsm_resnet import shift_frames
+from lofi.encoders.temporal_shift import shift_frames
 
 
 @pytest.mark.parametrize("num_channels", [8, 17, 24])

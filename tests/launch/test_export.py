@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import recipe_file
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmResnetConfig
+from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmConfig
 from lofi.engine.checkpoint import checkpoint_name
 from lofi.engine.validation import Validation, write_best
 
@@ -86,8 +86,8 @@ def test_torchvisions_module_loads_the_export_and_computes_the_same(call, tmp_pa
 
 
 def test_torchvisions_resnet_loads_an_export_of_a_temporal_shift_network(call, tmp_path):
-    encoder = random_encoder("tsm_resnet", TsmResnetConfig(temporal_shift_fraction=0.0))
-    block = {"name": "tsm_resnet", "temporal_shift_fraction": 0.0}
+    encoder = random_encoder("tsm", TsmConfig(temporal_shift_fraction=0.0))
+    block = {"name": "tsm", "temporal_shift_fraction": 0.0}
     run = make_run(tmp_path / "run", encoder, block, side=64)
     code, _, err = call("export", run, "--to", tmp_path / "encoder.safetensors")
     assert code == 0, err
@@ -107,7 +107,7 @@ def test_torchvisions_resnet_loads_an_export_of_a_temporal_shift_network(call, t
     ("name", "block", "config", "side"),
     [
         ("tiny", TINY, {"channels": (4, 5, 6)}, 20),
-        ("tsm_resnet", {"name": "tsm_resnet"}, {}, 64),
+        ("tsm", {"name": "tsm"}, {}, 64),
     ],
 )
 def test_an_export_comes_back_as_initial_weights(name, block, config, side, call, tmp_path):

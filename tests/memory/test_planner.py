@@ -105,12 +105,12 @@ def test_repeated_chunks_do_not_run(recipe, monkeypatch):
 
 def test_of_128_snippets_r2plus1d34_replays_three_chunks(monkeypatch):
     """What a prediction costs does not grow with the window: of 32 chunks the first and the last two run."""
-    from lofi.encoders.r2plus1d import R2plus1d
+    from lofi.encoders.video_resnet import VideoResnet
 
     calls = []
-    forward = R2plus1d.forward
+    forward = VideoResnet.forward
     monkeypatch.setattr(
-        R2plus1d,
+        VideoResnet,
         "forward",
         lambda self, frames, **options: calls.append(len(frames)) or forward(self, frames, **options),
     )

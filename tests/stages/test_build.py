@@ -6,7 +6,7 @@ from tiny_runs import recipe_file, tiny_overrides
 
 from lofi.config.load import load_recipe
 from lofi.config.recipe import Choice
-from lofi.encoders.choices import TsmResnetConfig
+from lofi.encoders.choices import TsmConfig
 from lofi.gradients import GRADIENTS
 from lofi.stages.build import build_objective, open_source
 
@@ -23,7 +23,7 @@ def load(benchmark, tmp_path):
 
 @pytest.mark.parametrize("gradient", ["joint", "checkpointed", "chunked", "sampled", "detached"])
 def test_batch_norms_that_train_are_refused_where_snippets_are_recomputed_or_chunked(load, gradient):
-    encoder = Choice(name="tsm_resnet", config=TsmResnetConfig(norm="train"))
+    encoder = Choice(name="tsm", config=TsmConfig(norm="train"))
     gradient_config = GRADIENTS[gradient][0]()
     recipe = replace(
         load(LOFI, fidelity__height=64, fidelity__width=64),
@@ -34,7 +34,7 @@ def test_batch_norms_that_train_are_refused_where_snippets_are_recomputed_or_chu
         build_objective(recipe, classes=["a", "b"], feature_width=None)
         return
     with pytest.raises(
-        ValueError, match=rf"^gradient\.name: {gradient} is refused with TsmResnet, .* batch norms"
+        ValueError, match=rf"^gradient\.name: {gradient} is refused with Tsm, .* batch norms"
     ):
         build_objective(recipe, classes=["a", "b"], feature_width=None)
 

@@ -4,6 +4,7 @@
     families/     one module per family of names: to the library's names, and what of a file is no encoder's
     own_names     from the library's names to each encoder's
     loading       the tensors of a family -> an encoder; what does not fit is refused by name
+    networks      which networks of torchvision and timm a file may hold
     describe      what a file is, and which encoder takes it: python -m lofi.encoders.weights FILE
 
 Every tensor of a file must end in the encoder, but for the old task's head and the like, which are dropped by rule; every

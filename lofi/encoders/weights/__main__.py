@@ -5,7 +5,7 @@
     python -m lofi.encoders.weights runs/lofi_s_tiny_actionformer
     python -m lofi.encoders.weights torchvision:R2Plus1D_18_Weights.KINETICS400_V1
     python -m lofi.encoders.weights hf:MCG-NJU/videomae-base-finetuned-kinetics
-    python -m lofi.encoders.weights model.pth --encoder tsm_resnet depth=50 'allow_unmatched=[layer3.*.nl.*]'
+    python -m lofi.encoders.weights model.pth --encoder tsm network=resnet50 'allow_unmatched=[layer3.*.nl.*]'
 
 Known are weights of torchvision and timm (by name or as a file), of the repositories of TSM, TSP, VideoMAE (V1, V2) and Video
 Swin, of MMAction2 (TSM, R(2+1)D, Swin, VideoMAE), of Hugging Face's VideoMAE, and of this program. Nothing is written.

@@ -1,6 +1,7 @@
 """What a file of weights is, and which encoder takes it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import product
@@ -10,8 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from lofi.encoders import ENCODERS
+from lofi.encoders.weights.families.library import LIBRARY
+from lofi.encoders.weights.families.ours import PLAIN
 from lofi.encoders.weights.loading import Fit, dropped_modules, fit_weights
+from lofi.encoders.weights.networks import possible_networks
 from lofi.encoders.weights.sources import Source
+from lofi.progress import track
 
 NOT_ARCHITECTURE = ("norm", "adapters", "feature")
 """Choices of an encoder's configuration that its public weights do not depend on."""
@@ -91,13 +96,23 @@ def _build(build: Any, config: Any) -> nn.Module:
 
 def candidates(state: Mapping[str, Tensor], *, network: str | None = None) -> list[Candidate]:
     """Every architecture, the one that the weights fit best first; `network` as in `architectures`."""
+    tried = architectures(network)
+    if network is None:
+        tried += [each for each in map(_without_defaults, possible_networks(state)) if each not in tried]
     met = []
-    for name, options in architectures(network):
-        try:
-            met.append(meet(name, options, state))
-        except ValueError:  # options that do not go together, or a network that the encoder does not take
-            continue
+    with track("networks held against the weights", total=len(tried)) as advance:
+        for name, options in tried:
+            # ValueError: options that do not go together, or a network that the encoder does not take.
+            with suppress(ValueError):
+                met.append(meet(name, options, state))
+            advance(1, note=name)
     return sorted(met, key=lambda each: (not each.fit.is_whole, each.num_amiss - len(each.fit.loaded)))
+
+
+def _without_defaults(choice: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    name, options = choice
+    config = ENCODERS[name][0]()
+    return name, {key: value for key, value in options.items() if value != getattr(config, key)}
 
 
 def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: int = 8) -> str:
@@ -125,9 +140,21 @@ def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: 
         )
         lines += _dropped(best.fit)
         lines += [f"amiss     {part}" for part in best.fit.problems(most=most).split("; ")]
+        if len(found) > 1 and family in (LIBRARY, PLAIN) and not possible_networks(source.state):
+            lines.append(
+                "network   its keys do not tell it; if it is an image network, name it: --encoder image network=NAME, or "
+                "--encoder tsm network=NAME (library=timm)"
+            )
         return "\n".join(lines)
-    for each in whole:
+    for each in whole[:most]:
         lines.append(f"fits      {each.title}: {len(each.fit.loaded)} of {each.num_tensors} tensors")
+    if len(whole) > most:
+        lines.append(f"          and {len(whole) - most} more")
+    if sum("network" in each.options for each in whole) > 1:
+        lines.append(
+            "network   the tensors alone do not tell which; these differ in how frames are normalised or in layers without "
+            "weights: take the one that the weights were made with"
+        )
     best = whole[0]
     lines += _dropped(best.fit)
     for reason in dict.fromkeys(best.fit.initial.values()):

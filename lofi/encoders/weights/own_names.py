@@ -10,14 +10,7 @@ from torch import Tensor, nn
 
 from lofi.encoders.weights.families.family import Renames, rename
 
-_RESNET_BLOCK = r"^(layer\d\.\d+)\."
-
 OWN_NAMES: dict[str, Renames] = {
-    "TsmResnet": (
-        (r"^(conv1|bn1)\.", r"stem.block.\1."),
-        (_RESNET_BLOCK + r"conv1\.", r"\1.block.conv1.net."),
-        (_RESNET_BLOCK + r"(?!block\.)", r"\1.block."),
-    ),
     "Tsm": ((r"^(conv1|bn1)\.", r"stem.\1."), (r"^stages\.", "trunk.")),
     "ImageEncoder": ((r"^", "network."),),
 }

@@ -4,13 +4,22 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lofi.encoders.weights.families.family import Family, Translated, rename_keys
+from lofi.encoders.weights.families.family import Family, Renames, Translated, rename_keys
+
+WRAPPED_BLOCKS: Renames = (
+    (r"^stem\.block\.", "stem."),
+    (r"^(layer\d\.\d+)\.block\.conv1\.net\.", r"\1.conv1."),
+    (r"^(layer\d\.\d+)\.block\.", r"\1."),
+)
+"""Runs of before `tsm` and `tsm_resnet` were one encoder: the latter wrapped torchvision's blocks."""
 
 
 def translate_run(state: Mapping[str, Tensor]) -> Translated:
     """Take the encoder out of a detector, a classifier or whatever else was trained with it."""
     return rename_keys(
-        state, renames=((r"^encoder\.", ""),), dropped=((r"^(?!encoder\.)", "a module beside the encoder"),)
+        state,
+        renames=((r"^encoder\.", ""), *WRAPPED_BLOCKS),
+        dropped=((r"^(?!encoder\.)", "a module beside the encoder"),),
     )
 
 

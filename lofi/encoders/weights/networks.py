@@ -1,0 +1,68 @@
+"""Which networks of torchvision and timm a file may hold, by its keys and shapes.
+
+`tsm` and `image` are told their network by the library's name for it, which no file says. Here are the names that may be meant; only
+holding the file against each says which are. Told are ResNet, ResNeXt, RegNet and ConvNeXt of torchvision, RegNet, ConvNeXt and plain
+vision transformers of timm.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lofi.encoders.weights.loading import family_of
+
+VIT_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
+"""D -> how timm's names write it."""
+
+
+def possible_networks(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, Any]]]:
+    """Encoders and their options, such as ("tsm", {"network": "resnet50"}); none where the keys tell no network.
+
+    Args:
+        state: tensors under the names of any family.
+    """
+    translated = family_of(list(state)).translate(state).tensors
+    shapes = {
+        re.sub(r"^(network\.|stem\.(?=conv1\.))", "", name): tuple(tensor.shape)
+        for name, tensor in translated.items()
+    }
+    torchvision_patterns, timm_patterns = _torchvision_patterns(shapes), _timm_patterns(shapes)
+    found: list[tuple[str, dict[str, Any]]] = []
+    if torchvision_patterns:
+        import torchvision
+
+        names = torchvision.models.list_models(torchvision.models, include=torchvision_patterns)
+        found += [("tsm", {"network": name}) for name in names]
+    if timm_patterns:
+        import timm
+
+        for name in timm.list_models(timm_patterns):
+            if not name.startswith("vit_"):
+                found.append(("tsm", {"library": "timm", "network": name}))
+            found.append(("image", {"network": name}))
+    return found
+
+
+def _torchvision_patterns(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Of names of networks, with * for any run of characters."""
+    if "conv1.weight" in shapes and "layer1.0.conv1.weight" in shapes:
+        depth = 2 + sum(re.search(r"^layer\d\.\d+\.conv\d\.weight$", name) is not None for name in shapes)
+        return [f"resnet{depth}", f"resnext{depth}_*", f"wide_resnet{depth}_*"]
+    if any(name.startswith("trunk_output.block1.") for name in shapes):
+        return ["regnet_y_*" if any(".se." in name for name in shapes) else "regnet_x_*"]
+    if "features.1.0.layer_scale" in shapes:
+        return ["convnext_*"]
+    return []
+
+
+def _timm_patterns(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    if "s1.b1.conv1.conv.weight" in shapes:
+        return ["regnety_*" if any(".se." in name for name in shapes) else "regnetx_*"]
+    if any(re.search(r"^(stages|trunk)\.0\.blocks\.0\.conv_dw\.weight$", name) for name in shapes):
+        return ["convnextv2_*" if any(".grn." in name for name in shapes) else "convnext_*"]
+    patches = shapes.get("patch_embed.proj.weight", ())
+    if "blocks.0.attn.qkv.weight" in shapes and len(patches) == 4 and patches[0] in VIT_WIDTHS:
+        return [f"vit_{VIT_WIDTHS[patches[0]]}_patch{patches[-1]}_*"]
+    return []
