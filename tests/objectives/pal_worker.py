@@ -56,7 +56,7 @@ def loss_of(module: PseudoActionLocalization, rank: int) -> float:
     """Of a rank's windows, with the rank's draws; nothing follows or is remembered."""
     module.eval()
     torch.manual_seed(10 + rank)
-    return float(module(windows_of(rank)).total)
+    return float(module(windows_of(rank)).total.detach())
 
 
 def main() -> None:
