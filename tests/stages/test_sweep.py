@@ -250,7 +250,7 @@ def shared(benchmark, tmp_path_factory):
         "methods": {method: [str(files[name]) for name in chain] for method, chain in SHARES.items()},
     }
     path = folder / "comparison.yaml"
-    path.write_text(yaml.safe_dump(plain))
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
     return path, folder / "out", run_sweep(load_comparison(path))
 
 
@@ -269,8 +269,7 @@ def test_every_chain_is_run_at_every_labelled_share_with_as_many_steps(shared):
         (1.0, "pal"),
     ]
     half, whole = rows[0], rows[2]
-    for place, key in ((0, "train"), (2, "train")):
-        assert half["stages"][place]["kind"] == key
+    for place in (0, 2):
         runs = [output / "labelled_share_1" / row["stages"][place]["run"] for row in (half, whole)]
         assert num_steps(runs[0]) == num_steps(runs[1]) > 0
         recipe = yaml.safe_load((runs[0] / "recipe.yaml").read_text())
