@@ -1,8 +1,14 @@
-"""What a step does otherwise on CUDA than on the CPU that plays the device: autocast's norms, and optimizers in one call.
+"""What a step does otherwise on CUDA than on the CPU that plays the device: autocast's norms and softmax, attention with a
+mask, and optimizers in one call.
 
-CUDA's autocast runs layer and group norms in float32, and hands on float32 ("CUDA ops that autocast to float32" of
-PyTorch's autocast page); the CPU's leaves them in half precision. Of that list they are what our encoders and heads use
+CUDA's autocast runs layer norm, group norm and softmax in float32, and hands on float32 ("CUDA ops that autocast to float32"
+of PyTorch's autocast page); the CPU's leaves them in half precision. Of that list they are what our encoders and heads use
 between half-precision operations; the losses are in float32 anyway.
+
+Attention without a mask is the flash kernel on both, which keep the same. With one, CUDA has no flash kernel: it takes the
+memory-efficient one, whose bias is padded to rows of 8 values, and where heads are not as wide as its tiles ask (a multiple of
+8 values in half precision, of 4 in float32: GPUs from Ampere on) plain matrices, in float32 (PyTorch 2.15, `attention.cpp` and
+`cuda/sdp_utils.cpp` of ATen/native/transformers). cuDNN's kernels are not modelled.
 """
 
 from collections.abc import Iterator
@@ -11,11 +17,27 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from lofi.engine.optimizers import use_fused_kernels
 
 IN_FLOAT32 = (nn.LayerNorm, nn.GroupNorm)
+SOFTMAX = (torch.softmax, torch.Tensor.softmax, F.softmax)
+BIAS_ALIGNMENT = 8
+"""`preprocess_mask` of attention.cpp: values; every stride of the bias but the last must be a multiple of it."""
+HEAD_ALIGNMENT_BYTES = 16
+"""`check_head_dim_size_mem_efficient` of sdp_utils.cpp: a head's width in bytes must be a multiple of it."""
+
+
+@contextmanager
+def cuda_rules(module: nn.Module) -> Iterator[None]:
+    """Inside, the module's norms, every softmax and every attention on fake CPU tensors do what they do on CUDA, in
+    recomputations too."""
+    with cuda_autocast_norms(module), _CudaAttention():
+        yield
 
 
 @contextmanager
@@ -43,3 +65,53 @@ def _in_float32(run: Any, x: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
         normed: Tensor = run(x.float())
     return normed
+
+
+class _CudaAttention(TorchFunctionMode):
+    """Softmax in float32 under autocast, and attention with a mask in the kernel that CUDA has for it."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return _attention(*args, **kwargs)
+        if func in SOFTMAX and torch.is_autocast_enabled("cpu") and kwargs.get("dtype") is None:
+            x: Tensor = args[0] if args else kwargs["input"]
+            if x.dtype in (torch.bfloat16, torch.float16):
+                kwargs = {**kwargs, "dtype": torch.float32}
+        return func(*args, **kwargs)
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any
+) -> Tensor:
+    """As `F.scaled_dot_product_attention`. The memory-efficient kernel has no CPU form, but a shape of its own: it runs on
+    fake tensors alone."""
+    if attn_mask is None:
+        return F.scaled_dot_product_attention(query, key, value, **options)
+    if torch.is_autocast_enabled("cpu"):
+        half = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(half), key.to(half), value.to(half)
+        attn_mask = attn_mask.to(half) if attn_mask.is_floating_point() else attn_mask
+    if any(each.shape[-1] * each.element_size() % HEAD_ALIGNMENT_BYTES for each in (query, value)):
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(query, key, value, attn_mask, **options)
+    bias = attn_mask
+    if bias.dtype == torch.bool:
+        bias = torch.where(bias, 0.0, torch.tensor(float("-inf"), dtype=query.dtype))
+    if bias.stride(-1) != 1 or any(stride % BIAS_ALIGNMENT for stride in bias.stride()[:-1]):
+        length = bias.shape[-1]
+        bias = F.pad(bias, (0, BIAS_ALIGNMENT - length % BIAS_ALIGNMENT))[..., :length]
+    needs_grad = torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value))
+    out: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query,
+        key,
+        value,
+        bias.expand(*query.shape[:3], key.shape[2]),
+        needs_grad,
+        options.get("dropout_p", 0.0),
+        options.get("is_causal", False),
+        scale=options.get("scale"),
+    )[0]
+    return out

@@ -1,5 +1,6 @@
 """Plan: recipe -> predicted peak bytes of a step, without data, without weights and without a GPU."""
 
+import time
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from lofi.engine.run_directory import package_versions
 from lofi.fidelity import Fidelity
 from lofi.files import write_json
 from lofi.memory.counting import LiveTensorCount
-from lofi.memory.cuda_rules import cuda_autocast_norms, step_all_weights_in_one_call
+from lofi.memory.cuda_rules import cuda_rules, step_all_weights_in_one_call
 from lofi.memory.fake import fake_tensors
 from lofi.memory.gpu_terms import read_gpu_terms
 from lofi.memory.made_up_batch import made_up_batch
@@ -157,6 +158,7 @@ def run_plan(
 ) -> list[dict[str, Any]]:
     """Predict every recipe, print the table, and write the rows to a memory.json where one is named."""
     rows = []
+    begin = time.perf_counter()
     with track("planning", total=len(recipes)) as advance:
         for each in recipes:
             try:
@@ -165,7 +167,9 @@ def run_plan(
                 raise ValueError(f"{each.name}: {error}") from error
             rows.append(prediction_row(replace(prediction, recipe=each.name), versions=package_versions()))
             advance(note=each.name)
+    seconds = time.perf_counter() - begin
     print_plan(rows)
+    say(f"planned in {seconds:.1f} s")
     if output is not None:
         write_json(output, rows)
         say(f"written: {output}")
@@ -213,7 +217,7 @@ def _count(
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     if precision != "fp32":
         autocast = partial(torch.autocast, "cpu", dtype=DTYPES[precision])
-    rules: AbstractContextManager[object] = cuda_autocast_norms(module) if is_cuda else nullcontext()
+    rules: AbstractContextManager[object] = cuda_rules(module) if is_cuda else nullcontext()
     standing_in: AbstractContextManager[None] = nullcontext()
     chunk_size = getattr(recipe.gradient.config, "chunk_size", None)
     if recipe.encoder is not None and chunk_size is not None:

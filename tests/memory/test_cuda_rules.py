@@ -1,0 +1,88 @@
+"""What CUDA's autocast and attention do otherwise, on fake CPU tensors."""
+
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lofi.memory.cuda_rules import cuda_rules
+from lofi.memory.fake import fake_tensors
+
+B, H, L = 2, 3, 10
+
+
+@pytest.fixture(autouse=True)
+def on_fake_cuda():
+    with fake_tensors(), cuda_rules(nn.Identity()):
+        yield
+
+
+def saved_by(run):
+    """Shape and dtype of what a forward pass keeps for its backward pass, and its result."""
+    saved = []
+
+    def keep(tensor):
+        saved.append((tuple(tensor.shape), tensor.dtype))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = run()
+    return saved, out
+
+
+def query_key_value(width, dtype=torch.float32):
+    return [torch.empty(B, H, L, width, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+
+@pytest.mark.parametrize("softmax", [lambda x: F.softmax(x, dim=-1), lambda x: x.softmax(dim=-1)])
+def test_softmax_under_autocast_keeps_and_gives_float32(softmax):
+    x = torch.empty(4, 7, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        saved, out = saved_by(lambda: softmax(x))
+    assert out.dtype is torch.float32
+    assert saved == [((4, 7), torch.float32)]
+    assert softmax(x).dtype is torch.bfloat16
+
+
+def test_masked_attention_keeps_its_inputs_a_bias_its_result_and_a_sum_but_no_scores():
+    mask = torch.ones(B, 1, L, L, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        saved, out = saved_by(
+            lambda: F.scaled_dot_product_attention(*query_key_value(16, torch.bfloat16), attn_mask=mask)
+        )
+    heads, half = (B, H, L, 16), torch.bfloat16
+    assert (out.shape, out.dtype) == (heads, half)
+    kept = Counter((shape, dtype) for shape, dtype in saved if shape)
+    assert kept == {(heads, half): 4, ((B, H, L, L), half): 1, ((B, H, 32), torch.float32): 1}
+
+
+def test_a_bias_is_one_for_all_heads_and_padded_to_rows_of_8():
+    seen = []
+    mask = torch.ones(B, 1, L, L, dtype=torch.bool)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: seen.append(x) or x, lambda x: x):
+        F.scaled_dot_product_attention(*query_key_value(16), attn_mask=mask)
+    (bias,) = [each for each in seen if each.shape == (B, H, L, L)]
+    assert bias.untyped_storage().nbytes() == B * L * 16 * 4
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(12, torch.bfloat16), (6, torch.float32)])
+def test_heads_of_odd_width_keep_their_scores(width, dtype):
+    mask = torch.ones(B, 1, L, L, dtype=torch.bool)
+    saved, _ = saved_by(
+        lambda: F.scaled_dot_product_attention(*query_key_value(width, dtype), attn_mask=mask)
+    )
+    assert ((B, H, L, L), torch.float32) in saved or ((B * H, L, L), torch.float32) in saved
+
+
+def test_gradients_of_masked_attention_have_the_shapes_of_its_inputs():
+    inputs = query_key_value(8)
+    out = F.scaled_dot_product_attention(*inputs, attn_mask=torch.ones(1, 1, L, L, dtype=torch.bool))
+    out.sum().backward()
+    assert [each.grad.shape for each in inputs] == [(B, H, L, 8)] * 3
+
+
+def test_attention_without_a_mask_keeps_no_scores():
+    saved, _ = saved_by(lambda: F.scaled_dot_product_attention(*query_key_value(16)))
+    assert not any(shape[-2:] == (L, L) for shape, _ in saved)
