@@ -233,6 +233,14 @@ def test_blocks_at_full_rate_are_narrow_and_drop_no_path():
     assert (stem.branch_path.drop, level.branch_path.drop) == (0.0, 0.25)
 
 
+def test_heads_may_be_wider_than_the_pyramid():
+    head = small_head(head_width=11)
+    assert head.classification.layers[0].conv.conv.weight.shape[:2] == (11, 8)
+    assert head.start.output.conv.weight.shape[:2] == (K, 11)
+    features, mask, targets = batch(9, valid=9)
+    head.losses(features, mask=mask, targets=targets).total.backward()
+
+
 def test_class_agnostic_detections_have_no_label():
     head = small_head(class_agnostic=True, class_prior=0.3)
     features, mask, targets = batch(9, valid=9)

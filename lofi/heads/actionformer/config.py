@@ -8,7 +8,7 @@ class PyramidHeadConfig:
     """What ActionFormer and TriDet have in common."""
 
     embed_width: int = 512
-    """Channels of the pyramid and of the heads on it."""
+    """Channels of the pyramid."""
     embed_layers: int = 2
     """Convolutions of the input projection."""
     embed_kernel: int = 3
@@ -19,6 +19,8 @@ class PyramidHeadConfig:
     """Blocks at full rate."""
     levels: int = 6
     """Pyramid levels, the first (full rate) included; each next one has half the rate."""
+    head_width: int | None = None
+    """Channels of the heads on the pyramid; null is embed_width."""
     head_layers: int = 3
     """Convolutions of the classification and of the regression head, the last one included."""
     head_kernel: int = 3
@@ -62,6 +64,8 @@ class PyramidHeadConfig:
             lowest = 0 if name == "stem_layers" else 1
             if getattr(self, name) < lowest:
                 raise ValueError(f"head.{name} is {getattr(self, name)}; it must be at least {lowest}.")
+        if self.head_width is not None and self.head_width < 1:
+            raise ValueError(f"head.head_width is {self.head_width}; it must be at least 1, or null.")
         check_odd(self, ("embed_kernel", "head_kernel"))
         shares = ("drop_path", "label_smoothing", "loss_normalizer_momentum", "min_score")
         check_shares(self, shares)

@@ -11,6 +11,7 @@ Shapes: features (B, D, L), mask (B, L) True where the snippet is valid, M locat
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -49,12 +50,18 @@ class LevelScale(nn.Module):
 
 
 class ConvHead(nn.Module):
-    """A few convolutions over the pyramid: (B, C, M) -> (B, outputs, M)."""
+    """A few convolutions over the pyramid, the inner ones of `width` channels (None: as many as come in):
+    (B, C, M) -> (B, outputs, M)."""
 
-    def __init__(self, width: int, outputs: int, *, layers: int, kernel: int) -> None:
+    def __init__(
+        self, in_channels: int, outputs: int, *, width: int | None, layers: int, kernel: int
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ConvNormRelu(width, width, kernel=kernel) for _ in range(layers - 1))
-        self.output = MaskedConv(width, outputs, kernel=kernel)
+        channels = [in_channels, *[width or in_channels] * (layers - 1)]
+        self.layers = nn.ModuleList(
+            ConvNormRelu(before, after, kernel=kernel) for before, after in pairwise(channels)
+        )
+        self.output = MaskedConv(channels[-1], outputs, kernel=kernel)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         for layer in self.layers:
@@ -102,10 +109,17 @@ class ActionFormerHead(nn.Module):
             gap=config.head_kernel // 2,
             make_block=block,
         )
-        self.classification = ConvHead(
-            width, self.num_classes, layers=config.head_layers, kernel=config.head_kernel
-        )
-        self.regression = ConvHead(width, 2, layers=config.head_layers, kernel=config.head_kernel)
+
+        def conv_head(outputs: int) -> ConvHead:
+            return ConvHead(
+                width,
+                outputs,
+                width=config.head_width,
+                layers=config.head_layers,
+                kernel=config.head_kernel,
+            )
+
+        self.classification, self.regression = conv_head(self.num_classes), conv_head(2)
         self.level_scale = LevelScale(config.levels)
         start_from_prior(self.classification, config.class_prior)
         self.register_buffer("loss_normalizer", torch.tensor(config.loss_normalizer))

@@ -86,7 +86,7 @@ class TridetHead(nn.Module):
         self.config = config
         self.num_classes = 1 if config.class_agnostic else num_classes
         self.feature_width = feature_width
-        width, layers = config.embed_width, config.head_layers
+        width = config.embed_width
 
         def block(level: int, stride: int) -> SgpBlock:
             # As in the published code, blocks at full rate have a narrow window of 1 and drop no path.
@@ -112,10 +112,14 @@ class TridetHead(nn.Module):
             gap=max(config.bins, config.head_kernel // 2, config.boundary_kernel // 2),
             make_block=block,
         )
-        self.classification = ConvHead(width, self.num_classes, layers=layers, kernel=config.head_kernel)
-        self.start = ConvHead(width, self.num_classes, layers=layers, kernel=config.boundary_kernel)
-        self.end = ConvHead(width, self.num_classes, layers=layers, kernel=config.boundary_kernel)
-        self.offsets = ConvHead(width, 2 * (config.bins + 1), layers=layers, kernel=config.head_kernel)
+
+        def conv_head(outputs: int, kernel: int) -> ConvHead:
+            return ConvHead(width, outputs, width=config.head_width, layers=config.head_layers, kernel=kernel)
+
+        self.classification = conv_head(self.num_classes, config.head_kernel)
+        self.start = conv_head(self.num_classes, config.boundary_kernel)
+        self.end = conv_head(self.num_classes, config.boundary_kernel)
+        self.offsets = conv_head(2 * (config.bins + 1), config.head_kernel)
         self.level_scale = LevelScale(config.levels)
         # Not of the boundaries, whose scores stand beside the zeros beyond a level's ends.
         start_from_prior(self.classification, config.class_prior)
