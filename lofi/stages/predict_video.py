@@ -3,8 +3,8 @@
 Frames are decoded and encoded a few snippets at a time (`VideoDetector.chunk`), in the same places as in evaluation and
 extraction. What is kept:
 
-trained from frames        one window's features; every window's candidates before suppression (2,000 at most with the default
-                           head, 20 bytes each)
+trained from frames        one window's features; every window's candidates before suppression (2,000 of each pyramid level at
+                           most with the default head, 20 bytes each)
 a head on features         the video's features, (L, D) as an extraction would write them; the candidates
 """
 

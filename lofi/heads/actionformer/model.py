@@ -4,7 +4,8 @@ Source: Zhang, Wu and Li, "ActionFormer: Localizing Moments of Actions with Tran
 at each location the distances to start and end, not below 0, in strides of the location's level. Losses: focal (summed
 over valid locations) and distance-IoU (summed over positive ones), both divided by a running mean of the number of
 positive locations, which is the same on all ranks.
-No weight depends on L: one head serves every number of snippets, also in turn.
+Not built: relative position biases of the attention, which the published configurations for THUMOS14, ActivityNet, EPIC-Kitchens and
+Ego4D leave off. No weight depends on L: one head serves every number of snippets, also in turn.
 
 Shapes: features (B, D, L), mask (B, L) True where the snippet is valid, M locations of all levels.
 """

@@ -4,6 +4,7 @@ Source: ActionFormer (ECCV 2022), section 3.3: a location learns a segment if it
 sampling, within `centre_radius` strides), and if its distance to the farther boundary falls in the range of its pyramid
 level. Of several, the shortest; segments of equal length share the location, each with its class.
 A segment so short that no location lies inside it is learned by nobody, as in the paper.
+What differs from the published code: a distance equal to the end of a level's range is the next level's alone, not both levels'.
 
 Shapes: B windows, M locations, N segments of the fullest window, K classes.
 """
