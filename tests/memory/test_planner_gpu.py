@@ -5,9 +5,9 @@ import torch
 from tiny_runs import recipe_file
 
 from lofi.config.load import load_recipe
-from lofi.stages.plan import PlanOptions, predict_peak
+from lofi.stages.plan import options_of_this_device, predict_peak
 
-RESNET = ("encoder.name=tsm_resnet", "encoder.channels=null", "fidelity.height=112", "fidelity.width=112")
+RESNET = ("encoder.name=tsm", "encoder.channels=null", "fidelity.height=112", "fidelity.width=112")
 R2PLUS1D = ("encoder.name=r2plus1d", "encoder.channels=null", "fidelity.height=112", "fidelity.width=112")
 TINY = ("encoder.name=tiny", "fidelity.height=128", "fidelity.width=128")
 
@@ -16,10 +16,10 @@ RECIPES = {
     "tsm18 joint fp32": (*RESNET, "gradient=joint", "train.precision=fp32"),
     "tsm18 joint fp16": (*RESNET, "gradient=joint", "train.precision=fp16"),
     "tsm18 checkpointed": (*RESNET, "gradient=checkpointed", "train.precision=bf16"),
-    "tsm50 chunked": (*RESNET, "encoder.depth=50", "gradient.name=chunked", "gradient.chunk_size=8"),
+    "tsm50 chunked": (*RESNET, "encoder.network=resnet50", "gradient.name=chunked", "gradient.chunk_size=8"),
     "tsm50 chunked stage 1": (
         *RESNET,
-        "encoder.depth=50",
+        "encoder.network=resnet50",
         "gradient.name=chunked",
         "gradient.chunk_size=8",
         "deepspeed.zero_optimization.stage=1",
@@ -75,8 +75,7 @@ def test_the_prediction_is_near_the_allocators_peak(name):
         NamedRecipe(name=name, recipe=load(name)), options, lambda count=1, note="": None
     )
     assert "error" not in row
-    predicted = predict_peak(
-        load(name), options=PlanOptions(device="cuda", assumed=options.assumed)
-    ).worst.gpu
+    this_gpu = options_of_this_device(assumed=options.assumed)
+    predicted = predict_peak(load(name), options=this_gpu).worst.gpu
     assert predicted.allocated == pytest.approx(row["peak_bytes"], rel=0.05)
     assert predicted.reserved == pytest.approx(row["reserved_bytes"], rel=0.10)
