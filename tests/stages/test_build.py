@@ -33,9 +33,7 @@ def test_batch_norms_that_train_are_refused_where_snippets_are_recomputed_or_chu
     if gradient in ("joint", "detached"):
         build_objective(recipe, classes=["a", "b"], feature_width=None)
         return
-    with pytest.raises(
-        ValueError, match=rf"^gradient\.name: {gradient} is refused with Tsm, .* batch norms"
-    ):
+    with pytest.raises(ValueError, match=rf"^gradient\.name: {gradient} is refused with Tsm, .* batch norms"):
         build_objective(recipe, classes=["a", "b"], feature_width=None)
 
 
