@@ -37,9 +37,10 @@ class RunningScale(nn.Module):
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.momentum)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) less the mean, divided by the standard deviation; no gradient passes through those two."""
+        """(..., D) less the mean, divided by the standard deviation, in fp32 at least: in half precision the mean would be rounded
+        by more than features differ. No gradient passes through those two."""
         is_known = self.weight > 0
         mean, square = self.moments / torch.where(is_known, self.weight, 1)
         deviation = (square - mean.square()).clamp(min=LEAST_VARIANCE).sqrt()
         deviation = torch.where(is_known, deviation, 1)
-        return (features - mean.to(features)) / deviation.to(features)
+        return (features - mean) / deviation
