@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -280,7 +281,11 @@ def test_chains_hand_on_global_features_and_join_streams(monkeypatch):
         "trimmed",
         "untrimmed",
     )
-    *_, first, bsp, second, joined = chain_stages(comparison, "bsp_two_streams", seed=1)
+    tac, extract, *_ = comparison.methods["tsp"]
+    bsp, _, head = comparison.methods["bsp"]
+    two_streams = [tac, extract, bsp, extract, f"{head} data.joined_features=[BSP]"]
+    comparison = replace(comparison, methods={"two_streams": two_streams})
+    *_, first, bsp, second, joined = chain_stages(comparison, "two_streams", seed=1)
     assert Path(bsp.recipe.data.videos).parent.name == "trimmed"
     assert joined.recipe.data.features == str(first.path)
     assert joined.recipe.data.joined_features == [str(second.path)]
