@@ -6,7 +6,7 @@
     python launch/compare.py configs/synthetic/sweep.yaml
     python launch/compare.py configs/synthetic/compare.yaml "scene_correlations=[0.5,1.0]"
     python launch/compare.py configs/synthetic/quickstart.yaml "labelled_shares=[0.25,1.0]" output=runs/labels
-    python launch/compare.py configs/synthetic/compare_pretexts.yaml probe=true
+    python launch/compare.py configs/synthetic/quickstart.yaml probe=true
     python launch/compare.py configs/synthetic/quickstart.yaml --restart
 
 With scene_correlations the comparison is run once for each of them: how often the scene tells the class. With labelled_shares

@@ -9,14 +9,15 @@ from typing import Any
 from lofi.config.objectives import ObjectiveKind
 from lofi.config.positions import check_extracted_positions, check_positions
 from lofi.data.data_config import AUGMENTATIONS, DataConfig
-from lofi.data.grid import GridConfig
+from lofi.data.grid import ONLY_FOR_HEADS, GridConfig
 from lofi.engine.deepspeed_engine import check_deepspeed_block, zero_stage
 from lofi.engine.loop import TrainConfig
 from lofi.engine.optimizers import OptimizerConfig
 from lofi.engine.schedules import ScheduleConfig
 from lofi.evaluation.mean_average_precision import EvaluationConfig
 from lofi.extraction import ExtractionConfig
-from lofi.fidelity import FidelityConfig
+from lofi.fidelity import FidelityConfig, build_schedule
+from lofi.gradients.prefetch import BLUR_RADIUS
 from lofi.heads.postprocess import PostprocessConfig
 from lofi.memory.budget import MemoryConfig
 
@@ -111,6 +112,8 @@ def check_recipe(recipe: Recipe) -> None:
     _check_labels(recipe)
     _check_gradient(recipe)
     _check_crops(recipe)
+    _check_blur(recipe)
+    _check_spread(recipe)
     check_positions(recipe)
     check_deepspeed_block(recipe.deepspeed)
     if recipe.train.ema_decay is not None and zero_stage(recipe.deepspeed) == 3:
@@ -185,6 +188,32 @@ def _check_crops(recipe: Recipe) -> None:
         raise ValueError(
             f"grid.prediction: videos is refused with head.name: {recipe.head.name}, whose proposals are shares of a window "
             "and whose maps grow with its square; remove it."
+        )
+
+
+def _check_blur(recipe: Recipe) -> None:
+    if recipe.data.blur == 0 or recipe.fidelity is None:
+        return
+    for fidelity in build_schedule(recipe.fidelity).fidelities:
+        if min(fidelity.height, fidelity.width) <= BLUR_RADIUS:
+            raise ValueError(
+                f"data.blur is {recipe.data.blur}, and fidelity trains on frames of {fidelity.height} x {fidelity.width} pixels; "
+                f"both sides must be at least {BLUR_RADIUS + 1}. Set a larger fidelity, or data.blur: 0."
+            )
+
+
+def _check_spread(recipe: Recipe) -> None:
+    if not recipe.grid.spread_frames:
+        return
+    if recipe.kind.takes_clips or recipe.kind.source == "frames":
+        raise ValueError(
+            f"grid.spread_frames: true is refused with objective: {recipe.objective.name}, which takes clips out of longer "
+            "segments and videos, at grid.frame_rate or grid.frame_stride; remove it."
+        )
+    if recipe.data.snippet_jitter > 0:
+        raise ValueError(
+            "data.snippet_jitter has no effect with grid.spread_frames: true, where the frames of a snippet fill its share of the "
+            "window; remove one of the two."
         )
 
 
@@ -268,7 +297,7 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
         "joined_features",
     )
     _refuse_set(recipe.data, "data", unused, where)
-    _refuse_set(recipe.grid, "grid", ("training", "crop_share", "crop_visible", "prediction"), where)
+    _refuse_set(recipe.grid, "grid", ONLY_FOR_HEADS, where)
     _refuse_set(recipe.encoder.config, "encoder", ONLY_IN_TRAINING, where)
     if recipe.fidelity.reduction != "none":
         raise ValueError(

@@ -1,5 +1,6 @@
 """The recipe's `data:` block."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,8 +82,11 @@ class DataConfig:
     @property
     def changes_frames(self) -> bool:
         """Whether training shows something else than the decoded frames as they are."""
-        drawn = (self.color_jitter, self.grayscale, self.blur)
-        return self.flip or self.random_crop > 1 or any(share > 0 for share in drawn)
+        return changes_frames(
+            flip=self.flip,
+            random_crop=self.random_crop,
+            shares=(self.color_jitter, self.grayscale, self.blur),
+        )
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -139,3 +143,8 @@ class DataConfig:
             ):
                 if is_set:
                     raise ValueError(f"data.{key} has no effect without data.videos; remove it.")
+
+
+def changes_frames(*, flip: bool, random_crop: float, shares: Iterable[float]) -> bool:
+    """Whether training shows something else than the decoded frames as they are; `shares`: of colours, greys and blur."""
+    return flip or random_crop > 1 or any(share > 0 for share in shares)

@@ -89,15 +89,14 @@ class FrameCache:
 def estimate_cache_bytes(
     windows: Iterable[Window], fidelities: Iterable[Fidelity], *, jitter: bool = False
 ) -> int:
-    """At most how many bytes the frames of these windows take, each at every one of the fidelities.
+    """At most how many bytes the frames of these windows take, each at every one of the fidelities; copies of a window once.
 
     With `jitter` (clips whose place is drawn anew each epoch) a window is cached whole; its number of frames is taken at
     ASSUMED_FPS, since no video has been opened yet.
     """
-    windows = list(windows)
-    if not jitter:
-        return sum(3 * fidelity.volume * len(windows) for fidelity in set(fidelities))
     places = {(window.video, window.start_sec, window.end_sec): window.length_sec for window in windows}
+    if not jitter:
+        return sum(3 * fidelity.volume * len(places) for fidelity in set(fidelities))
     num_frames = 0
     for length_sec in places.values():
         frames = math.ceil(length_sec * ASSUMED_FPS)

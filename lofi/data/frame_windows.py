@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from lofi.batches import Views
 from lofi.data.crops import crop_generator, crop_video, snippets_inside
-from lofi.data.data_config import BLUR_SIGMA_PIXELS, DataConfig
+from lofi.data.data_config import BLUR_SIGMA_PIXELS, DataConfig, changes_frames
 from lofi.data.decode import VideoReader, open_video
 from lofi.data.frame_cache import MAX_CACHED_CLIP_FRAMES, FrameCache
 from lofi.data.grid import (
@@ -107,7 +107,9 @@ class FrameWindows(Dataset[WindowSample]):
         self._color_jitter = color_jitter
         self._grayscale = grayscale
         self._blur = blur
-        self._changes_frames = flip or random_crop > 1 or max(color_jitter, grayscale, blur) > 0
+        self._changes_frames = changes_frames(
+            flip=flip, random_crop=random_crop, shares=(color_jitter, grayscale, blur)
+        )
         self._snippet_jitter = snippet_jitter
         self._decoder = decoder
         self._process = process

@@ -46,8 +46,9 @@ class StretchWindows(Dataset[WindowSample]):
 class PairedStretches(Dataset[WindowSample]):
     """Of each labelled window a stretch of L / 2 snippets, and behind it one of another window of its class: L snippets in all.
 
-    The partner is drawn anew for each epoch; a class of one window has that window at another place. Both stretches show the same
-    view. Indexed by `SampleKey`.
+    The partner is drawn anew for each epoch; a class of one window has that window at another place. Copies of a window, as
+    repeated labels and several clips of a segment make them, are that window. Both stretches show the same view. Indexed by
+    `SampleKey`.
     """
 
     def __init__(self, frames: FrameWindows, *, frame_rate: float, seed: int) -> None:
@@ -57,8 +58,12 @@ class PairedStretches(Dataset[WindowSample]):
         self._frame_rate = frame_rate
         self._seed = seed
         members = defaultdict(list)
+        firsts: dict[tuple[str, float, float], int] = {}
+        first_copy = []
         for index, window in enumerate(self.windows):
             members[window.segments[0][2]].append(index)
+            first_copy.append(firsts.setdefault((window.video, window.start_sec, window.end_sec), index))
+        self._first_copy = np.array(first_copy)
         self._members = {label: np.array(indices) for label, indices in members.items()}
 
     def __len__(self) -> int:
@@ -69,7 +74,7 @@ class PairedStretches(Dataset[WindowSample]):
         spawn_key = (key.epoch, key.index, PLACE_STREAM)
         generator = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=spawn_key))
         members = self._members[window.segments[0][2]]
-        others = members[members != key.index]
+        others = members[self._first_copy[members] != self._first_copy[key.index]]
         partner = self.windows[int(generator.choice(others))] if len(others) else window
         places = generator.random(2) if key.training or not len(others) else (0.5, 0.5)
         half = replace(key, fidelity=replace(key.fidelity, num_snippets=key.fidelity.num_snippets // 2))

@@ -86,9 +86,10 @@ def count_step(
             loss.backward()
             if reduces_in_bucket:
                 _reduce_in_buckets(gradients())
-            norm = float(torch.nn.utils.get_total_norm(gradients()))
-            if norm > gradient_clipping > 0:
-                torch.nn.utils.clip_grads_with_norm_(trained, gradient_clipping, torch.tensor(norm))
+            norm = torch.nn.utils.get_total_norm(gradients())
+            if gradient_clipping > 0:  # whether a step's norm is above it is not known ahead
+                torch.nn.utils.clip_grads_with_norm_(trained, gradient_clipping, norm)
+            del norm
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if average is not None:

@@ -92,8 +92,8 @@ class _StandIn:
         return self._drawn + FIRST <= chunk < self._chunks - LAST_WITHOUT_GRADIENT
 
     def _features(self, num_snippets: int) -> Tensor:
-        """(N, D) or (N, R, D), with a graph that saves something, so that a checkpoint around it recomputes as it would; its one leaf
-        has no elements, so that nothing else is left behind."""
+        """(N, D) or (N, R, D), with a graph that saves something, so that a checkpoint around it recomputes as it would; its
+        one leaf has no elements, so that nothing else is left behind."""
         assert self._shape_and_dtype is not None
         shape, dtype = self._shape_and_dtype
         features = torch.zeros(num_snippets, *shape, dtype=dtype)

@@ -7,9 +7,10 @@ distributions and schedule were not found. What stands here in their place:
 
 - a region is a core of the source played at two speeds, so that each time of one region has its counterpart in the other;
 - the regions' features are cut out by RoIAlign in one dimension, R bins each, by the known map of the paste;
-- features are brought to zero mean and unit variance by running moments (`running_scale`: without them a random encoder's stay
-  near the collapsed solution), each bin is projected by two layers, and a temporally dense InfoNCE tells the bin of the key video from a queue of earlier
-  keys of other videos, with MoCo-v2's momentum encoder, queue and temperature (arXiv:2003.04297);
+- features are brought to zero mean and unit variance by running moments of the samples that count (`running_scale`: without
+  them a random encoder's stay near the collapsed solution), each bin is projected by two layers, and a temporally dense InfoNCE
+  tells the bin of the key video from a queue of earlier keys of other videos, with MoCo-v2's momentum encoder, queue and
+  temperature (arXiv:2003.04297);
 - crop and flip (and whatever else `data` draws) are drawn per synthetic video, the same for region and background.
 
 The encoder here sees one snippet at a time: a background changes a region's features at its borders alone, where a snippet
@@ -138,8 +139,9 @@ class PseudoActionLocalization(nn.Module):
             _places(pairs.query, batch),
             snippet_seeds=seeds,
         )
+        is_valid_B = torch.from_numpy(pairs.is_valid).to(features_BLD.device)
         if self.training:
-            self.scale.follow(features_BLD)
+            self.scale.follow(features_BLD, is_valid=is_valid_B)
             self.key_encoder.follow(self.encoder, momentum=config.momentum)
             self.key_projection.follow(self.projection, momentum=config.momentum)
         with torch.no_grad():
@@ -165,7 +167,6 @@ class PseudoActionLocalization(nn.Module):
             # A sample without two others to be pasted on has a region of its own window; it is a key like any other.
             owners_BR = owners_B.repeat_interleave(config.bins)
             self.queue.push(rows_of_all_ranks(positives_BRd.flatten(0, 1)), rows_of_all_ranks(owners_BR))
-        is_valid_B = torch.from_numpy(pairs.is_valid).to(logits_BRN.device)
         right_answers = torch.zeros(logits_BRN.shape[:2], dtype=torch.int64, device=logits_BRN.device)
         losses_BR = F.cross_entropy(logits_BRN.flatten(0, 1), right_answers.flatten(), reduction="none")
         losses_B = losses_BR.unflatten(0, right_answers.shape).mean(dim=1)

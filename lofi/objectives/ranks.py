@@ -1,4 +1,4 @@
-"""What objectives ask of the other ranks: a count averaged, rows collected."""
+"""What objectives ask of the other ranks: tensors averaged, rows collected."""
 
 import torch
 from torch import Tensor, distributed
@@ -10,12 +10,16 @@ def num_ranks() -> int:
     return distributed.get_world_size() if is_joined else 1
 
 
-def mean_over_ranks(count: Tensor) -> Tensor:
-    """The mean of a scalar over the ranks, so that a loss divided by it, averaged over ranks, is that of one rank."""
-    if num_ranks() > 1:
-        distributed.all_reduce(count)
-        count = count / num_ranks()
-    return count
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a tensor without gradient over the ranks, element by element; the tensor itself stays as it is. Collective.
+
+    A loss divided by the mean of its count, averaged over ranks, is that of one rank.
+    """
+    if num_ranks() == 1:
+        return values
+    summed = values.clone()
+    distributed.all_reduce(summed)
+    return summed / num_ranks()
 
 
 def rows_of_all_ranks(rows: Tensor) -> Tensor:

@@ -29,12 +29,16 @@ class RunningScale(nn.Module):
         self.register_buffer("weight", torch.zeros(()), persistent=False)
 
     @torch.no_grad()
-    def follow(self, features: Tensor) -> None:
-        """Take a step's features (..., D), of all ranks, into account."""
-        rows = features.detach().flatten(0, -2).to(self.moments.dtype)
-        new = mean_over_ranks(torch.stack([rows.mean(dim=0), rows.square().mean(dim=0)]))
-        self.moments.lerp_(new, 1 - self.momentum)
-        self.weight.lerp_(torch.ones_like(self.weight), 1 - self.momentum)
+    def follow(self, features: Tensor, *, is_valid: Tensor) -> None:
+        """Take a step's features (B, ..., D), of all ranks, into account: of the windows that `is_valid`, (B,) bool, names.
+        A step without any changes nothing. Collective."""
+        rows_BMD = features.detach().flatten(1, -2).to(self.moments.dtype)
+        rows_BMD = rows_BMD.masked_fill(~is_valid[:, None, None], 0)
+        sums = mean_over_ranks(torch.stack([rows_BMD.sum(dim=(0, 1)), rows_BMD.square().sum(dim=(0, 1))]))
+        count = mean_over_ranks(is_valid.sum().to(sums) * rows_BMD.shape[1])
+        share = (1 - self.momentum) * (count > 0)
+        self.moments.lerp_(sums / torch.where(count > 0, count, 1), share)
+        self.weight.lerp_(torch.ones_like(self.weight), share)
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., D) less the mean, divided by the standard deviation, in fp32 at least: in half precision the mean would be rounded

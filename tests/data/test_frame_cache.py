@@ -125,10 +125,10 @@ def window_of(end_sec, *, video="v"):
     return Window(video=video, start_sec=1.0, end_sec=end_sec, video_duration_sec=99.0)
 
 
-def test_estimate_is_the_bytes_of_each_different_fidelity():
+def test_estimate_is_the_bytes_of_each_different_fidelity_and_window():
     full = Fidelity(num_snippets=4, frames=3, height=10, width=8)
     space = full.reduced(space=2)
-    windows = [window_of(9.0, video=name) for name in "abcde"]
+    windows = [window_of(9.0, video=name) for name in "abcdeabc"]
     assert estimate_cache_bytes(windows, [full, space, full]) == 5 * 3 * 4 * 3 * (80 + 20)
 
 

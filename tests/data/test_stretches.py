@@ -5,6 +5,7 @@ import pytest
 
 from lofi.data.frame_windows import FrameWindows
 from lofi.data.grid import GridConfig
+from lofi.data.labelled_share import repeat_windows
 from lofi.data.samples import SampleKey
 from lofi.data.stretches import PairedStretches, StretchWindows
 from lofi.fidelity import Fidelity
@@ -73,6 +74,21 @@ def test_a_pair_holds_its_own_stretch_and_one_of_another_window_of_its_class(num
     assert partners == {2, 3}
     alone = numbers_of(pairs[SampleKey(index=1, fidelity=FIDELITY, training=True)])
     assert all(16 <= number < 24 for number in alone), "a class of one window is its own partner"
+
+
+def test_a_copy_of_a_window_is_no_partner_for_it(numbered_videos, numbers_of):
+    windows = [window("long", 0.0, 1.5, label=1), window("long", 2.5, 3.9, label=1)]
+    alone = [window("long", 1.6, 2.4, label=0)]
+    repeated = repeat_windows(windows + alone, count=8)
+    pairs = PairedStretches(
+        FrameWindows(repeated, numbered_videos, grid=GRID, seed=3), frame_rate=10.0, seed=5
+    )
+    for index, each in enumerate(repeated):
+        for epoch in range(4):
+            shown = numbers_of(pairs[SampleKey(index=index, fidelity=FIDELITY, epoch=epoch, training=True)])
+            partner = [number / 10 for number in shown[L * T // 2 :]]
+            expected = each if each.segments[0][2] == 0 else windows[each is windows[0]]
+            assert all(expected.start_sec <= sec < expected.end_sec for sec in partner)
 
 
 def test_a_pair_of_which_one_cannot_be_decoded_is_masked(numbered_videos, tmp_path):

@@ -270,12 +270,26 @@ def test_features_are_scaled_by_running_moments():
     scale = RunningScale(2, momentum=0.5).double()
     rows = torch.randn(2, 3, 4, 2).double() * 3 + 1000
     assert torch.equal(scale(rows[0]), rows[0])
+    all_count = torch.ones(3, dtype=torch.bool)
     for step in rows:
-        scale.follow(step)
+        scale.follow(step, is_valid=all_count)
     flat = rows.flatten(1, 2)
     mean = flat[0].mean(dim=0) / 3 + flat[1].mean(dim=0) * 2 / 3
     square = flat[0].square().mean(dim=0) / 3 + flat[1].square().mean(dim=0) * 2 / 3
     torch.testing.assert_close(scale(flat), (flat - mean) / (square - mean.square()).sqrt())
+
+
+def test_moments_are_those_of_the_windows_that_count():
+    steps = torch.randn(3, 3, 4, 2).double()
+    is_valid = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+    steps[~is_valid] = torch.nan
+    masked, chosen = (RunningScale(2, momentum=0.5).double() for _ in range(2))
+    for step, valid in zip(steps, is_valid, strict=True):
+        masked.follow(step, is_valid=valid)
+    for step, valid in ((steps[0], is_valid[0]), (steps[2], is_valid[2])):
+        chosen.follow(step[valid], is_valid=valid[valid])
+    torch.testing.assert_close(masked.moments, chosen.moments)
+    assert masked.weight == chosen.weight
 
 
 def test_the_queue_holds_the_newest_keys():

@@ -15,6 +15,7 @@ from lofi.data.synthetic import SyntheticConfig, write_benchmark
 from lofi.encoders.build import build_encoder
 from lofi.encoders.choices import TinyConfig
 from lofi.engine.checkpoint import list_checkpoints, newest_weights
+from lofi.stages.build import open_source
 from lofi.stages.chains import chain_folder, chain_stages, load_comparison
 from lofi.stages.plan import PlanOptions, predict_peak
 from lofi.stages.profile_steps import ProfileOptions, measure_recipe
@@ -180,6 +181,7 @@ def test_one_class_is_refused_before_training(benchmark, tmp_path):
         ("pal_tiny", {"deepspeed__zero_optimization__stage": 3}, "stage: 3 is refused"),
         ("pal_tiny", {"fidelity__reduction": "time"}, "only none and space"),
         ("pal_tiny", {"data__snippet_jitter": 0.5}, "data.snippet_jitter has no effect"),
+        ("pal_tiny", {"data__blur": 0.5, "fidelity__width": 6}, "both sides must be at least 7"),
         ("bsp_tiny", {"fidelity__num_snippets": 6}, "it must be 4"),
         ("bsp_tiny", {"fidelity__frames": 2}, "needs 4 frames"),
         ("tsp_tiny", {"grid__frame_rate": 2}, "would reach into the actions"),
@@ -197,13 +199,17 @@ def test_a_share_of_the_labels_trains_on_fewer_videos(trained):
     assert 0 < len(share) < len(whole)
 
 
-def test_a_share_whose_windows_are_repeated_takes_as_many_steps(trained):
-    whole, share = (
-        read_steps(trained("tsp_tiny", **changes))
-        for changes in ({}, {"data__labelled_share": 0.5, "data__repeat_labelled": True})
+def test_a_share_is_repeated_to_as_many_windows_of_its_own_videos(benchmark, tmp_path):
+    repeated = {"data__labelled_share": 0.5, "data__repeat_labelled": True}
+    whole, share, again = (
+        open_source(
+            load_recipe(recipe_file("tsp_tiny"), tiny_overrides("tsp_tiny", benchmark, tmp_path, **changes))
+        ).training.windows
+        for changes in ({}, {"data__labelled_share": 0.5}, repeated)
     )
-    assert len(share) == len(whole)
-    assert share[-1]["loss"] != whole[-1]["loss"]
+    assert len(again) == len(whole) > len(share)
+    videos = {window.video for window in share}
+    assert {window.video for window in again} == videos < {window.video for window in whole}
 
 
 @pytest.fixture(scope="module")
