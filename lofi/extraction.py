@@ -70,6 +70,11 @@ def extraction_grid(grid: GridConfig, *, num_snippets: int, config: ExtractionCo
         )
     stride_sec = config.stride_sec
     if stride_sec is None:
+        if grid.spread_frames:
+            raise ValueError(
+                f"extraction.stride_frames is {config.stride_frames}, but with grid.spread_frames: true there is no rate at which "
+                "frames are taken; set extraction.stride_sec (seconds)."
+            )
         if grid.frame_rate is None:
             raise ValueError(
                 f"extraction.stride_frames is {config.stride_frames}, but grid.frame_rate is null, so that the stride would "

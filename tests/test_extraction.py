@@ -120,6 +120,11 @@ def test_a_stride_in_frames_makes_windows_of_that_many_snippets():
     [
         (GridConfig(), {"stride_frames": 8}, r"stride_frames is 8, but grid\.frame_rate is null"),
         (
+            GridConfig(spread_frames=True),
+            {"stride_frames": 8},
+            r"spread_frames: true there is no rate .*; set extraction\.stride_sec \(seconds\)\.$",
+        ),
+        (
             GridConfig(mode="sliding", window_sec=3.0),
             {"stride_sec": 0.5},
             r"stride_sec is 0\.5, but grid\.mode: sliding has a stride of its own",

@@ -5,12 +5,14 @@ The forms are in `lofi.data.feature_store`.
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lofi.data.grid import ONLY_FOR_HEADS, GridConfig
 from lofi.fidelity import Fidelity
 from lofi.files import write_json
 
@@ -30,7 +32,7 @@ class FeatureManifest:
     fidelity: dict[str, int]
     """num_snippets, frames, height, width at extraction; of features from elsewhere 1 where that is not known."""
     grid: dict[str, Any]
-    """The recipe's grid block: mode, window_sec, frame_rate, ..."""
+    """The recipe's grid block: mode, window_sec, frame_rate, ...; of an extraction without `grid.ONLY_FOR_HEADS`."""
     feature_width: int
     """D."""
     features_per_snippet: int = 1
@@ -153,9 +155,24 @@ def write_manifest(file: Path, manifest: FeatureManifest) -> None:
     write_json(file, values)
 
 
-def deciding_values(manifest: FeatureManifest) -> dict[str, Any]:
-    """What two manifests of the same features have in common."""
-    values = _manifest_values(manifest)
+def deciding_values(
+    manifest: FeatureManifest, *, encoder_defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What two manifests of the same features have in common.
+
+    Options of the grid and of the encoder that a manifest lacks were not there yet when it was written, and what was done
+    then is their default.
+
+    Args:
+        manifest: of any age.
+        encoder_defaults: option -> default, of the encoder that it names.
+    """
+    grid_defaults = {each.name: each.default for each in fields(GridConfig)}
+    grid = {**grid_defaults, **manifest.grid}
+    encoder = {**(encoder_defaults or {}), **manifest.encoder}
+    values = _manifest_values(replace(manifest, grid=grid, encoder=encoder))
+    for key in ONLY_FOR_HEADS:
+        del values["grid"][key]
     del values["versions"]
     values["encoder"].pop(
         "weights", None

@@ -83,11 +83,18 @@ class FeatureDirectory:
         return {file.name.removesuffix(".npy") for file in self.path.glob("*.npy")}
 
 
-def create_feature_directory(path: str | Path, manifest: FeatureManifest) -> FeatureDirectory:
+def create_feature_directory(
+    path: str | Path, manifest: FeatureManifest, *, encoder_defaults: Mapping[str, Any] | None = None
+) -> FeatureDirectory:
     """Make a feature directory, or go on with one that was begun with the same manifest.
 
     The same: in all that changes features. Library versions may differ, and so may the path of the encoder's weights, of
-    which weights_sha256 says whether they are the same.
+    which weights_sha256 says whether they are the same. An option that the older manifest does not know is at its default.
+
+    Args:
+        path: of the folder.
+        manifest: of the features that will be written.
+        encoder_defaults: option -> default, of the manifest's encoder.
 
     Raises:
         ValueError: the folder's manifest differs (names the keys), or the folder has feature files but no manifest.
@@ -95,7 +102,9 @@ def create_feature_directory(path: str | Path, manifest: FeatureManifest) -> Fea
     path = Path(path)
     directory = FeatureDirectory(path=path, manifest=manifest)
     if (path / MANIFEST_NAME).exists():
-        there = deciding_values(read_manifest(path))
+        before = read_manifest(path)
+        is_same_encoder = before.encoder.get("name") == manifest.encoder.get("name")
+        there = deciding_values(before, encoder_defaults=encoder_defaults if is_same_encoder else None)
         differing = [
             f"{key} ({json.dumps(there[key])} there, {json.dumps(value)} now)"
             for key, value in deciding_values(manifest).items()

@@ -32,7 +32,8 @@ from lofi.stages.build import build_objective, feature_width_of, full_fidelity, 
 from lofi.stages.score import score
 
 PREDICTION_WINDOWS = 4
-"""Windows per batch of prediction, per rank."""
+"""Windows per batch of prediction, per rank. Whole videos (grid.prediction: videos) are predicted one at a time: a batch of
+them would be padded to the longest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ def predict_and_score(
     begin = time.perf_counter()
     plan = PredictionPlan(
         videos=[window.video for window in dataset.windows],
-        batch_size=PREDICTION_WINDOWS,
+        batch_size=1 if recipe.grid.prediction == "videos" else PREDICTION_WINDOWS,
         fidelity=full_fidelity(recipe),
         rank=ranks.rank,
         world_size=ranks.world_size,

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from lofi.data.feature_store import (
     write_feature,
 )
 from lofi.data.frame_cache import estimate_cache_bytes
-from lofi.data.grid import GridConfig
+from lofi.data.grid import ONLY_FOR_HEADS, GridConfig
 from lofi.data.sampler import PredictionPlan, build_loader
 from lofi.data.windows import extraction_windows
 from lofi.engine import deepspeed_engine
@@ -141,17 +141,18 @@ def _open_directory(
         encoder={"name": recipe.encoder.name, **asdict(recipe.encoder.config)},
         weights_sha256=weights_sha256(encoder),
         fidelity=asdict(fidelity),
-        grid=asdict(grid),
+        grid={key: value for key, value in asdict(grid).items() if key not in ONLY_FOR_HEADS},
         feature_width=int(encoder.feature_width),  # type: ignore[arg-type]
         features_per_snippet=per_snippet,
         resize=recipe.data.resize,
         dtype=recipe.extraction.dtype,
         versions=package_versions(),
     )
+    defaults = {option.name: option.default for option in fields(recipe.encoder.config)}
     if ranks.rank == 0:
-        remove_unfinished(create_feature_directory(recipe.output, manifest))
+        remove_unfinished(create_feature_directory(recipe.output, manifest, encoder_defaults=defaults))
     deepspeed_engine.wait_for_ranks()
-    return create_feature_directory(recipe.output, manifest)
+    return create_feature_directory(recipe.output, manifest, encoder_defaults=defaults)
 
 
 def _windows_to_do(

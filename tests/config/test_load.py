@@ -11,6 +11,8 @@ from lofi.config.load import RecipeError, load_extraction_recipe, load_recipe, r
 LOFI = yaml.safe_load(recipe_file("lofi_s_tiny_actionformer").read_text())
 FROZEN = yaml.safe_load(recipe_file("frozen_tiny_actionformer").read_text())
 TAC = yaml.safe_load(recipe_file("tac_tiny").read_text())
+TSP = yaml.safe_load(recipe_file("tsp_tiny").read_text())
+PAL = yaml.safe_load(recipe_file("pal_tiny").read_text())
 EXTRACT = yaml.safe_load(recipe_file("extract_tiny").read_text())
 
 
@@ -255,6 +257,26 @@ def test_a_value_out_of_range_is_named_with_the_allowed(changes, expected, refus
             TAC,
             {"data__features": "d", "data__videos": ...},
             r"^data\.f\w+ (cannot serve objective: tac|has no effect)",
+        ),
+        (
+            LOFI,
+            {"grid__spread_frames": True, "data__snippet_jitter": 0.5, "data__frame_cache": None},
+            r"^data\.snippet_jitter has no effect with grid\.spread_frames: true",
+        ),
+        (
+            TAC,
+            {"grid__spread_frames": True},
+            r"^grid\.spread_frames: true is refused with objective: tac",
+        ),
+        (
+            TSP,
+            {"grid": {"spread_frames": True}},
+            r"^grid\.spread_frames: true is refused with objective: tsp",
+        ),
+        (
+            PAL,
+            {"grid": {"spread_frames": True}},
+            r"^grid\.spread_frames: true is refused with objective: pal",
         ),
     ],
 )

@@ -79,6 +79,31 @@ def test_library_versions_and_the_path_of_the_weights_are_information_alone(dire
     assert open_feature_directory(directory.path).manifest == MANIFEST
 
 
+OLDER = replace(MANIFEST, grid={"mode": "rescale", "frame_rate": 8.0})
+NEWER = replace(
+    MANIFEST,
+    encoder={**MANIFEST.encoder, "dropout": 0.0, "stages": ()},
+    grid={"mode": "rescale", "frame_rate": 8.0, "frame_stride": 1, "spread_frames": False},
+)
+DEFAULTS = {"channels": (16,), "dropout": 0.0, "stages": ()}
+
+
+def test_what_an_older_version_began_goes_on_where_new_options_are_at_their_defaults(tmp_path):
+    create_feature_directory(tmp_path, OLDER)
+    create_feature_directory(tmp_path, NEWER, encoder_defaults=DEFAULTS)
+    assert open_feature_directory(tmp_path).manifest == OLDER
+    for block, change in (("grid", {"frame_stride": 2}), ("encoder", {"dropout": 0.5})):
+        other = replace(NEWER, **{block: {**getattr(NEWER, block), **change}})
+        with pytest.raises(ValueError, match=rf"made otherwise: {block} \("):
+            create_feature_directory(tmp_path, other, encoder_defaults=DEFAULTS)
+
+
+def test_what_the_grid_says_of_heads_plays_no_part(tmp_path):
+    of_heads = {"training": "crops", "crop_share": 0.9, "crop_visible": 0.5, "prediction": "videos"}
+    create_feature_directory(tmp_path, replace(MANIFEST, grid={**MANIFEST.grid, **of_heads}))
+    create_feature_directory(tmp_path, MANIFEST)
+
+
 def test_the_least_manifest_of_the_docstring_is_enough(tmp_path):
     for grid, stride_sec in (({"mode": "rescale"}, None), ({"mode": "sliding", "window_sec": 8.0}, 0.08)):
         least = {

@@ -202,6 +202,13 @@ def test_so_many_detections_are_kept_of_each_level() -> None:
     best = torch.cat([scores.flatten().sort(descending=True).values[:5] for scores in of_level])
     torch.testing.assert_close(some.scores, best.sort(descending=True).values)
     assert len(every.scores) == (16 + 8 + 4) * K
+    rows, kept = (
+        {(*segment, label, score) for segment, label, score in zip(*values, strict=True)}
+        for values in (
+            (found.segments.tolist(), found.labels.tolist(), found.scores.tolist()) for found in (every, some)
+        )
+    )
+    assert kept < rows
 
 
 def test_wholly_masked_window_has_no_detection() -> None:

@@ -1,6 +1,7 @@
 """Extraction killed in mid-work and started again; dense features; what stands in the manifest and on the screen."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,17 @@ def test_killed_while_it_writes_and_started_again_it_redoes_nothing_and_leaves_n
     assert not list(output.glob(".*"))
     for file in sorted(of_one_run.glob("*.npy")):
         np.testing.assert_allclose(np.load(output / file.name), np.load(file), atol=1e-5)
+
+
+def test_an_extraction_that_an_older_version_began_goes_on(benchmark, of_one_run, tmp_path, capsys):
+    output = shutil.copytree(of_one_run, tmp_path / "features")
+    file = output / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert not {"training", "crop_share", "crop_visible", "prediction"} & manifest["grid"].keys()
+    del manifest["grid"]["spread_frames"], manifest["encoder"]["frozen_stages"]
+    file.write_text(json.dumps(manifest))
+    extract(benchmark, output, extraction__chunk_size=7)
+    assert f"{NUM_VIDEOS} videos were whole already" in capsys.readouterr().out
 
 
 def test_a_snippet_of_four_frames_every_two_frames(benchmark, tmp_path, capsys):

@@ -104,7 +104,15 @@ def test_the_predicted_peak_is_the_counted_one_to_the_byte(benchmark, tmp_path):
             {"grid__spread_frames": False, "grid__frame_rate": 8.0},
             r"one every 0\.8 s, they are 0\.5 s long",
         ),
-        ({"data__snippet_jitter": 0.5, "data__frame_cache": None}, r"snippet_jitter is refused"),
+        (
+            {
+                "grid__spread_frames": False,
+                "grid__frame_rate": NUM_SNIPPETS * FRAMES / 2.4,
+                "data__snippet_jitter": 0.5,
+                "data__frame_cache": None,
+            },
+            r"snippet_jitter is refused",
+        ),
     ],
 )
 def test_features_that_would_not_be_evenly_spaced_are_refused(changes, match, benchmark, tmp_path):

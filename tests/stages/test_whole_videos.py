@@ -4,11 +4,19 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from tiny_runs import recipe_file, tiny_overrides
 
 from lofi.config.load import load_extraction_recipe, load_recipe
-from lofi.stages.evaluate import evaluate_run
+from lofi.data.annotations import read_annotations
+from lofi.data.sampler import PredictionPlan, build_loader
+from lofi.engine.deepspeed_engine import Ranks
+from lofi.engine.validation import run_weights
+from lofi.inference import detect_windows, merge_videos
+from lofi.stages.build import full_fidelity, open_prediction
+from lofi.stages.evaluate import evaluate_run, load_module, predict_and_score
 from lofi.stages.extract import run_extraction
 from lofi.stages.predict import PredictOptions, run_prediction
 
@@ -32,6 +40,10 @@ def dense(benchmark, trained, tmp_path_factory):
 
 def found_in(run):
     return json.loads((run / "predictions.json").read_text())["results"]
+
+
+def as_written(rows):
+    return [{"segment": [row.start_sec, row.end_sec], "label": row.label, "score": row.score} for row in rows]
 
 
 def assert_same(found, expected):
@@ -64,11 +76,7 @@ def test_crops_train_and_whole_videos_are_predicted_as_launch_predict_does(
             pages=False,
         )
         predicted = run_prediction(options).predictions[video]
-        rows = [
-            {"segment": [row.start_sec, row.end_sec], "label": row.label, "score": row.score}
-            for row in predicted
-        ]
-        assert_same({video: rows}, {video: expected[video]})
+        assert_same({video: as_written(predicted)}, {video: expected[video]})
 
 
 def test_a_whole_video_gives_what_a_window_gives_that_it_fits_into(trained, dense, tmp_path):
@@ -79,6 +87,41 @@ def test_a_whole_video_gives_what_a_window_gives_that_it_fits_into(trained, dens
     windows = replace(recipe, grid=replace(recipe.grid, prediction="windows"))
     evaluate_run(copy, recipe=windows)
     assert_same(found_in(copy), whole)
+
+
+def test_whole_videos_are_predicted_one_at_a_time_as_they_would_be_together(trained, dense, tmp_path):
+    """Together, the shorter ones are padded."""
+    run = trained("frozen_tiny_actionformer", data__features=dense, grid__window_sec=6.0, **CROPS)
+    features = shutil.copytree(dense, tmp_path / "features")
+    for number, file in enumerate(sorted(features.glob("*.npy"))):
+        np.save(file, np.load(file)[: 16 - number % 3])
+    recipe = load_recipe(run / "recipe.yaml", [f"data.features={features}"])
+    annotations = read_annotations(recipe.data.annotations)
+    dataset = open_prediction(recipe, annotations)
+    weights = run_weights(run / "checkpoints", choice="newest")
+    detector = load_module(recipe, annotations, weights=weights)
+    detect, lengths = detector.detect, []
+
+    def recorded(batch):
+        lengths.append(batch.mask.shape)
+        return detect(batch)
+
+    detector.detect = recorded
+    ranks = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
+    alone = predict_and_score(
+        detector, dataset, recipe=recipe, annotations=annotations, ranks=ranks, title="alone"
+    ).predictions
+    assert len(set(lengths)) == 3
+    assert {shape[0] for shape in lengths} == {1}
+    plan = PredictionPlan(videos=list(alone), batch_size=len(alone), fidelity=full_fidelity(recipe))
+    found, _ = detect_windows(
+        detect, build_loader(dataset, plan.batches(), workers=0), num_windows=len(alone), title="together"
+    )
+    together = merge_videos(found, config=recipe.postprocess, classes=annotations.classes)
+    assert_same(
+        {video: as_written(rows) for video, rows in alone.items()},
+        {video: as_written(rows) for video, rows in together.items()},
+    )
 
 
 @pytest.mark.parametrize(

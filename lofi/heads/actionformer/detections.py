@@ -30,7 +30,7 @@ def location_detections(out: LocationOutputs, *, mask: Tensor, config: PyramidHe
     scores = torch.where(out.mask[..., None] & is_long_enough, scores, 0.0)
     segments = segments.expand(*scores.shape, 2).flatten(1, 2)
     num_classes = scores.shape[2]
-    best, index = _best_of_levels(scores, locations.level, levels=config.levels, count=config.pre_nms_top_k)
+    best, index = _best_of_levels(scores, locations.level, count=config.pre_nms_top_k)
     found = []
     for row in range(len(scores)):
         chosen = index[row][best[row] > config.min_score]
@@ -41,14 +41,17 @@ def location_detections(out: LocationOutputs, *, mask: Tensor, config: PyramidHe
     return found
 
 
-def _best_of_levels(scores: Tensor, level: Tensor, *, levels: int, count: int) -> tuple[Tensor, Tensor]:
-    """scores (B, M, K), level (M,) -> the best scores of all levels together, `count` of each, and their index in M x K:
-    (B, N) each, falling. Those of other levels may stand among them with a score of 0."""
-    count = min(count, scores[0].numel())
-    of_levels = [
-        torch.where((level == number)[:, None], scores, 0.0).flatten(1).topk(count, dim=1)
-        for number in range(levels)
-    ]
-    best = torch.cat([each.values for each in of_levels], dim=1)
-    best, order = best.sort(dim=1, descending=True, stable=True)
-    return best, torch.cat([each.indices for each in of_levels], dim=1).gather(1, order)
+def _best_of_levels(scores: Tensor, level: Tensor, *, count: int) -> tuple[Tensor, Tensor]:
+    """scores (B, M, K), level (M,) -> the best scores of all levels together, `count` of each (of a level that has fewer,
+    all), and their index in M x K: (B, N) each, falling."""
+    num_classes = scores.shape[2]
+    lengths = torch.unique_consecutive(level, return_counts=True)[1].tolist()  # the levels lie end to end
+    best, index, first = [], [], 0
+    for of_level in scores.split(lengths, dim=1):
+        flat = of_level.flatten(1)
+        top = flat.topk(min(count, flat.shape[1]), dim=1)
+        best.append(top.values)
+        index.append(top.indices + first * num_classes)
+        first += of_level.shape[1]
+    sorted_best, order = torch.cat(best, dim=1).sort(dim=1, descending=True, stable=True)
+    return sorted_best, torch.cat(index, dim=1).gather(1, order)
