@@ -1,13 +1,14 @@
-"""What a step does otherwise on CUDA than on the CPU that plays the device: autocast's norms and softmax, attention with a
-mask, and optimizers in one call.
+"""What a step does otherwise on CUDA than on the CPU that plays the device: autocast's norms and softmax, attention, and
+optimizers in one call.
 
 CUDA's autocast runs layer norm, group norm and softmax in float32, and hands on float32 ("CUDA ops that autocast to float32"
 of PyTorch's autocast page); the CPU's leaves them in half precision. Of that list they are what our encoders and heads use
 between half-precision operations; the losses are in float32 anyway.
 
-Attention without a mask is the flash kernel on both, which keep the same. With one, CUDA has no flash kernel: it takes the
-memory-efficient one, whose bias is padded to rows of 8 values, and where heads are not as wide as its tiles ask (a multiple of
-8 values in half precision, of 4 in float32: GPUs from Ampere on) plain matrices, in float32 (PyTorch 2.15, `attention.cpp` and
+Attention in half precision without a mask is the flash kernel on both, which keep the same; CUDA's takes heads padded to a
+multiple of 8 values. With a mask, or in float32, CUDA has no flash kernel: it takes the memory-efficient one, where there is a
+bias with its rows padded to 8 values, and where heads are not as wide as its tiles ask (a multiple of 8 values in half
+precision, of 4 in float32: GPUs from Ampere on) plain matrices, in float32 (PyTorch 2.15, `attention.cpp` and
 `cuda/sdp_utils.cpp` of ATen/native/transformers). cuDNN's kernels are not modelled.
 """
 
@@ -26,6 +27,9 @@ from lofi.engine.optimizers import use_fused_kernels
 
 IN_FLOAT32 = (nn.LayerNorm, nn.GroupNorm)
 SOFTMAX = (torch.softmax, torch.Tensor.softmax, F.softmax)
+FLASH_DTYPES = (torch.bfloat16, torch.float16)
+HEAD_ALIGNMENT = 8
+"""`pad_last_dim` of attention.cpp: values; the flash kernel takes heads of such a width."""
 BIAS_ALIGNMENT = 8
 """`preprocess_mask` of attention.cpp: values; every stride of the bias but the last must be a multiple of it."""
 HEAD_ALIGNMENT_BYTES = 16
@@ -68,7 +72,7 @@ def _in_float32(run: Any, x: Tensor) -> Tensor:
 
 
 class _CudaAttention(TorchFunctionMode):
-    """Softmax in float32 under autocast, and attention with a mask in the kernel that CUDA has for it."""
+    """Softmax in float32 under autocast, and attention in the kernel that CUDA has for it."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -88,30 +92,41 @@ def _attention(
 ) -> Tensor:
     """As `F.scaled_dot_product_attention`. The memory-efficient kernel has no CPU form, but a shape of its own: it runs on
     fake tensors alone."""
-    if attn_mask is None:
-        return F.scaled_dot_product_attention(query, key, value, **options)
     if torch.is_autocast_enabled("cpu"):
         half = torch.get_autocast_dtype("cpu")
         query, key, value = query.to(half), key.to(half), value.to(half)
-        attn_mask = attn_mask.to(half) if attn_mask.is_floating_point() else attn_mask
+        if attn_mask is not None and attn_mask.is_floating_point():
+            attn_mask = attn_mask.to(half)
+    if attn_mask is None and query.dtype in FLASH_DTYPES:
+        width = query.shape[-1]
+        if width % HEAD_ALIGNMENT:
+            missing = HEAD_ALIGNMENT - width % HEAD_ALIGNMENT
+            query, key, value = (F.pad(each, (0, missing)) for each in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value, **options)[..., :width]
     if any(each.shape[-1] * each.element_size() % HEAD_ALIGNMENT_BYTES for each in (query, value)):
         with sdpa_kernel(SDPBackend.MATH):
             return F.scaled_dot_product_attention(query, key, value, attn_mask, **options)
-    bias = attn_mask
-    if bias.dtype == torch.bool:
-        bias = torch.where(bias, 0.0, torch.tensor(float("-inf"), dtype=query.dtype))
-    if bias.stride(-1) != 1 or any(stride % BIAS_ALIGNMENT for stride in bias.stride()[:-1]):
-        length = bias.shape[-1]
-        bias = F.pad(bias, (0, BIAS_ALIGNMENT - length % BIAS_ALIGNMENT))[..., :length]
+    bias = None if attn_mask is None else _bias(attn_mask, dtype=query.dtype)
     needs_grad = torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value))
     out: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
         query,
         key,
         value,
-        bias.expand(*query.shape[:3], key.shape[2]),
+        None if bias is None else bias.expand(*query.shape[:3], key.shape[2]),
         needs_grad,
         options.get("dropout_p", 0.0),
         options.get("is_causal", False),
         scale=options.get("scale"),
     )[0]
     return out
+
+
+def _bias(mask: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """The mask as the memory-efficient kernel takes it: numbers, in rows of a multiple of 8."""
+    bias = mask
+    if bias.dtype == torch.bool:
+        bias = torch.where(bias, 0.0, torch.tensor(float("-inf"), dtype=dtype))
+    if bias.stride(-1) != 1 or any(stride % BIAS_ALIGNMENT for stride in bias.stride()[:-1]):
+        length = bias.shape[-1]
+        bias = F.pad(bias, (0, BIAS_ALIGNMENT - length % BIAS_ALIGNMENT))[..., :length]
+    return bias

@@ -83,6 +83,25 @@ def test_gradients_of_masked_attention_have_the_shapes_of_its_inputs():
     assert [each.grad.shape for each in inputs] == [(B, H, L, 8)] * 3
 
 
-def test_attention_without_a_mask_keeps_no_scores():
-    saved, _ = saved_by(lambda: F.scaled_dot_product_attention(*query_key_value(16)))
+@pytest.mark.parametrize(
+    ("width", "dtype", "kept_width", "sums"),
+    [
+        (16, torch.bfloat16, 16, (B, H, L)),
+        (12, torch.bfloat16, 16, (B, H, L)),
+        (12, torch.float32, 12, (B, H, 32)),
+    ],
+)
+def test_attention_without_a_mask_keeps_its_inputs_its_result_and_a_sum(width, dtype, kept_width, sums):
+    saved, out = saved_by(lambda: F.scaled_dot_product_attention(*query_key_value(width, dtype)))
+    assert (out.shape, out.dtype) == ((B, H, L, width), dtype)
+    kept = Counter((shape, dtype) for shape, dtype in saved if len(shape) > 1)
+    assert kept == {((B, H, L, kept_width), dtype): 4, (sums, torch.float32): 1}
+
+
+def test_without_a_mask_heads_of_odd_width_keep_their_scores_in_float32_alone():
+    saved, _ = saved_by(lambda: F.scaled_dot_product_attention(*query_key_value(6)))
+    assert any(shape[-2:] == (L, L) for shape, _ in saved)
+    with torch.autocast("cpu", torch.bfloat16):
+        saved, out = saved_by(lambda: F.scaled_dot_product_attention(*query_key_value(6)))
+    assert out.dtype is torch.bfloat16
     assert not any(shape[-2:] == (L, L) for shape, _ in saved)
