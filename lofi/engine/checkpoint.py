@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lofi.engine import deepspeed_engine
+from lofi.engine.earlier_checkpoints import check_fits
 from lofi.engine.ema import WeightAverage
 from lofi.run_files import WEIGHTS_FILE
 
@@ -101,11 +102,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(engine: Any, checkpoint: Path, *, average: WeightAverage | None = None) -> Position:
-    """Restore engine, generators and position, and the running mean of the weights where there is one. Collective; the checkpoint must be whole (`newest_whole`)."""
+    """Restore engine, generators and position, and the running mean of the weights where there is one. Collective; the
+    checkpoint must be whole (`newest_whole`). ValueError where an older version wrote it and it does not fit."""
+    rank_state = torch.load(checkpoint / f"rank_{dist.get_rank()}.pt", weights_only=True)
+    check_fits(engine, checkpoint, buffers=rank_state["buffers"])
     client_state = deepspeed_engine.load_engine(engine, checkpoint)
     if average is not None:
         average.load(checkpoint / WEIGHTS_FILE)
-    rank_state = torch.load(checkpoint / f"rank_{dist.get_rank()}.pt", weights_only=True)
     buffers = dict(engine.module.named_buffers())
     for name, value in rank_state["buffers"].items():
         buffers[name].copy_(value)

@@ -361,6 +361,22 @@ def load_engine(engine: Any, folder: Path) -> dict[str, Any]:
     return loaded
 
 
+def read_saved_state(engine: Any, folder: Path) -> dict[str, Any]:
+    """What DeepSpeed's main file of this rank below `folder/deepspeed` holds; its tensors are mapped, not read."""
+    with _weights_only():
+        state: dict[str, Any] = torch.load(
+            engine._get_ckpt_name(str(folder), "deepspeed"), map_location="cpu", mmap=True
+        )
+    return state
+
+
+def group_shapes(engine: Any) -> list[dict[str, Any]]:
+    """Name -> shape of the weights in each of the optimizer's groups, in the form of `param_shapes` in that file; for ZeRO
+    stages 1 to 3."""
+    shapes: list[dict[str, Any]] = engine._get_zero_param_shapes()
+    return shapes
+
+
 def close_engine(engine: Any) -> None:
     """Drop what the engine holds, so that the next stage of this process starts from nothing."""
     engine.destroy()
