@@ -41,13 +41,14 @@ def load(path):
 
 
 def encoder_part(encoder):
-    """How file names write an encoder: tiny, tsm_resnet18, r2plus1d18, videomae_base."""
+    """How file names write an encoder: tiny, tsm_resnet18, r2plus1d18, videomae_base, videomae_base_tubelets."""
     if encoder is None:
         return ""
     if encoder.name == "tsm":
         return f"tsm_{encoder.config.network}"
     if encoder.name == "videomae":
-        return f"videomae_{encoder.config.size}"
+        tubelets = {"snippet": "", "tubelet": "_tubelets"}[encoder.config.feature]
+        return f"videomae_{encoder.config.size}{tubelets}"
     depth = getattr(encoder.config, "depth", "")
     return f"{encoder.name}{depth}"
 
