@@ -24,7 +24,7 @@ PREDICTION_CHUNK_SNIPPETS = 32
 
 
 class Detector(nn.Module):
-    """Encoder (or None: features from disk), adapter (or None) and head. It is the `tal` objective."""
+    """Encoder (or None: features from disk), adapter (or None), scale (or None) and head. It is the `tal` objective."""
 
     head: Any
 
@@ -35,13 +35,15 @@ class Detector(nn.Module):
         head: nn.Module,
         encode: GradientPath | None,
         adapter: nn.Module | None = None,
+        scale: nn.Module | None = None,
         prediction_chunk: int = PREDICTION_CHUNK_SNIPPETS,
     ) -> None:
-        """`prediction_chunk`: snippets encoded together in prediction; no more than training encodes together, so that
+        """`scale`: before the head (`heads.feature_scale`); `prediction_chunk`: snippets encoded together in prediction; no more than training encodes together, so that
         prediction fits wherever training did."""
         super().__init__()
         self.encoder = encoder
         self.adapter = adapter
+        self.scale = scale
         self.head = head
         self.encode = encode
         self.prediction_chunk = prediction_chunk
@@ -83,6 +85,8 @@ class Detector(nn.Module):
         """(B, L, D) -> what the head takes, (B, D, L)."""
         if self.adapter is not None:
             features = self.adapter(features, mask=mask.to(features.device))
+        if self.scale is not None:
+            features = self.scale(features)
         return features.transpose(1, 2)
 
     def _prediction_features(self, batch: WindowBatch) -> Tensor:

@@ -28,6 +28,8 @@ class Modules:
     """None where features come from disk."""
     adapter: nn.Module | None
     """Between features and head; None where the recipe has none."""
+    scale: nn.Module | None
+    """What brings features from disk to a common scale; None where the recipe has none."""
     encode: GradientPath
     feature_width: int
     """D."""

@@ -37,6 +37,7 @@ def _build_tal(recipe: "Recipe", modules: Modules) -> Detector:
     return Detector(
         encoder=modules.encoder,
         adapter=modules.adapter,
+        scale=modules.scale,
         head=head,
         encode=modules.encode,
         prediction_chunk=min(trained_chunk, PREDICTION_CHUNK_SNIPPETS),
@@ -50,7 +51,7 @@ OBJECTIVES = {
         build=_build_tal,
         takes=("head", "postprocess", "evaluation", "adapter"),
         needs=("head", "postprocess"),
-        data_options=("validation_subset", "joined_features"),
+        data_options=("validation_subset", "joined_features", "standardize_features"),
     ),
     **PRETEXTS,
 }

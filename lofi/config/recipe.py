@@ -10,6 +10,7 @@ from lofi.config.objectives import ObjectiveKind
 from lofi.config.positions import check_extracted_positions, check_positions
 from lofi.data.data_config import AUGMENTATIONS, DataConfig
 from lofi.data.grid import ONLY_FOR_HEADS, GridConfig
+from lofi.encoders.weights.sources import TIMM_PREFIX, TORCHVISION_PREFIX
 from lofi.engine.deepspeed_engine import check_deepspeed_block, zero_stage
 from lofi.engine.loop import TrainConfig
 from lofi.engine.optimizers import OptimizerConfig
@@ -21,12 +22,14 @@ from lofi.gradients.prefetch import BLUR_RADIUS
 from lofi.heads.postprocess import PostprocessConfig
 from lofi.memory.budget import MemoryConfig
 
-OBJECTIVE_DATA_OPTIONS = ("validation_subset", "clips_per_segment", "joined_features")
+OBJECTIVE_DATA_OPTIONS = ("validation_subset", "clips_per_segment", "joined_features", "standardize_features")
 """Options of `data` that have an effect with some objectives alone."""
 
 ENCODER_RATES = ("encoder_lr", "encoder_layer_decay")
 ONLY_IN_TRAINING = ("dropout", "drop_path", "frozen_stages", "norm")
 """Options of an encoder without effect where it does not learn."""
+ADDED_LAYERS = ("lora_rank", "adapters")
+"""Options of an encoder that change nothing before they have learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,11 @@ def _check_source(recipe: Recipe) -> None:
         reading = ("videos", "frame_cache", "resize", "decoder", "decode_timeout_sec")
         _refuse_set(recipe.data, "data", (*reading, *AUGMENTATIONS), where)
         _refuse_set(recipe.grid, "grid", ("frame_rate", "frame_stride", "spread_frames"), where)
+        if recipe.data.standardize_features and recipe.adapter is not None:
+            raise ValueError(
+                "data.standardize_features is refused with an adapter, whose output has other moments than the features on "
+                "disk; apply it with launch/extract.py, and train on what that writes."
+            )
         if recipe.gradient.name != "detached":
             raise ValueError(
                 f"gradient.name is {recipe.gradient.name}; features from disk carry no gradient to an encoder, so only "
@@ -230,12 +238,21 @@ def _check_gradient(recipe: Recipe) -> None:
         where = "with gradient.name: detached"
         _refuse_set(recipe.optimizer.config, "optimizer", ENCODER_RATES, where)
         _refuse_set(recipe.encoder.config, "encoder", ONLY_IN_TRAINING, where)
+        _check_added_layers(recipe.encoder.config, where)
         fidelity = recipe.fidelity
         if fidelity is not None and fidelity.reduction != "none":
             raise ValueError(
                 f"fidelity.reduction: {fidelity.reduction} saves nothing with gradient.name: detached and only worsens "
                 "the features; remove it."
             )
+
+
+def _check_added_layers(config: Any, where: str) -> None:
+    """Files may be of runs in which these layers learned; weights of a library never are."""
+    if config.weights is None or config.weights.startswith((TORCHVISION_PREFIX, TIMM_PREFIX)):
+        _refuse_set(
+            config, "encoder", ADDED_LAYERS, f"{where} and encoder.weights: {config.weights or 'null'}"
+        )
 
 
 def _refuse_set(config: Any, block: str, keys: tuple[str, ...], where: str) -> None:
@@ -295,10 +312,12 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
         "labelled_share",
         "repeat_labelled",
         "joined_features",
+        "standardize_features",
     )
     _refuse_set(recipe.data, "data", unused, where)
     _refuse_set(recipe.grid, "grid", ONLY_FOR_HEADS, where)
     _refuse_set(recipe.encoder.config, "encoder", ONLY_IN_TRAINING, where)
+    _check_added_layers(recipe.encoder.config, where)
     if recipe.fidelity.reduction != "none":
         raise ValueError(
             f"fidelity.reduction is {recipe.fidelity.reduction}; features are extracted at full fidelity, so only none is "

@@ -32,6 +32,9 @@ class DataConfig:
     joined_features: list[str] | None = None
     """Feature directories whose features stand beside those of data.features, row by row: a head then sees two streams, such as
     those of a classification encoder and of a boundary-sensitive one. All on the same grid."""
+    standardize_features: bool = False
+    """Bring each element of features from disk to zero mean and unit deviation, over the training videos: for encoders whose
+    features share a large mean and differ by little. The moments become part of the run's weights."""
     training_subset: str = "training"
     """Name of the subset in annotations.json to train on."""
     validation_subset: str = "validation"
@@ -130,6 +133,8 @@ class DataConfig:
             raise ValueError(
                 f"data.joined_features is {self.joined_features}; it stands beside data.features, and must name a directory."
             )
+        if self.standardize_features and self.features is None:
+            raise ValueError("data.standardize_features is for data.features; remove one of the two.")
         if self.videos is None:
             for key, is_set in (
                 ("flip", self.flip),

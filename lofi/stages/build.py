@@ -19,6 +19,7 @@ from lofi.data.annotations import (
     read_annotations,
 )
 from lofi.data.feature_failures import FAILURES_NAME, failed_videos
+from lofi.data.feature_moments import feature_moments
 from lofi.data.feature_store import FeatureDirectory, open_feature_directory
 from lofi.data.feature_windows import FeatureWindows
 from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
@@ -31,6 +32,7 @@ from lofi.encoders.build import build_encoder
 from lofi.encoders.freezing import norm_is_frozen
 from lofi.fidelity import Fidelity, FidelitySchedule, build_schedule
 from lofi.gradients import GRADIENTS
+from lofi.heads.feature_scale import FeatureScale
 from lofi.heads.postprocess import read_video_scores, scores_of_video
 from lofi.progress import say
 from lofi.segments import Window
@@ -262,7 +264,8 @@ def build_objective(
         recipe: of the run.
         classes: of the annotations.
         feature_width: D of features from disk, None where the recipe has an encoder.
-        with_weights: load the initial weights of encoder and adapter; False where a whole checkpoint follows.
+        with_weights: load the initial weights of encoder and adapter, and read the features for their moments; False where a
+            whole checkpoint follows.
     """
     encoder = None if recipe.encoder is None else open_encoder(recipe.encoder, with_weights=with_weights)
     if encoder is not None:
@@ -286,6 +289,7 @@ def build_objective(
     modules = Modules(
         encoder=encoder,
         adapter=adapter,
+        scale=_feature_scale(recipe, feature_width, with_moments=with_weights),
         encode=encode,
         feature_width=feature_width,
         num_classes=len(classes),
@@ -293,9 +297,27 @@ def build_objective(
     return recipe.kind.build(recipe, modules)
 
 
+def _feature_scale(recipe: Recipe, feature_width: int, *, with_moments: bool) -> FeatureScale | None:
+    """With the moments of the training videos' features, or before a whole checkpoint follows, without."""
+    if not recipe.data.standardize_features:
+        return None
+    scale = FeatureScale(feature_width)
+    if with_moments:
+        annotations = read_annotations(recipe.data.annotations)
+        videos = draw_labelled(
+            annotations.subset(recipe.data.training_subset),
+            share=recipe.data.labelled_share,
+            seed=recipe.seed,
+        )
+        failed = _failed_features(recipe)
+        names = [video.name for video in videos if video.name not in failed]
+        scale.set_moments(*feature_moments(open_features(recipe.data), names))
+    return scale
+
+
 def _check_norms(encoder: nn.Module, *, gradient: str) -> None:
     """The recipe's own check sees the option `encoder.norm`; this one the layers, whatever made them."""
-    if gradient in ("checkpointed", "chunked", "sampled") and not norm_is_frozen(encoder):
+    if gradient != "joint" and not norm_is_frozen(encoder):
         raise ValueError(
             f"gradient.name: {gradient} is refused with {type(encoder).__name__}, some of whose batch norms train: "
             "recomputation and chunks would change their statistics. Use encoder.norm: frozen or affine, or "
