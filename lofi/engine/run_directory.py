@@ -20,7 +20,7 @@ import torch
 
 from lofi.files import write_json, write_text
 
-RECORDED_PACKAGES = ("torch", "torchvision", "deepspeed", "decord", "timm", "numpy")
+RECORDED_PACKAGES = ("lofi-sola", "torch", "torchvision", "deepspeed", "decord", "timm", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,33 @@ def run_comparison(comparison: Comparison, *, restart: bool = False, parts: Part
         0, or 1 where a chain failed.
     """
     prepare_comparison(comparison, restart=restart)
-    return run_chains(comparison, parts=parts)
+    finished = run_chains(comparison, parts=parts)
+    if is_main_rank():
+        report_chains(finished)
+    return finished.code
 
 
-def run_chains(comparison: Comparison, *, report_folder: Path | None = None, parts: Parts = OWN_PARTS) -> int:
-    """`run_comparison` of one that is prepared. Its report lies in its output, or in `report_folder`."""
+@dataclass(frozen=True, kw_only=True)
+class FinishedChains:
+    """A comparison that was run, and not yet reported."""
+
+    comparison: Comparison
+    folder: Path
+    """Of its report."""
+    rows: list[dict[str, Any]]
+    stages: list[list[Stage]]
+    """Of each row's chain; none where it failed."""
+
+    @property
+    def code(self) -> int:
+        """0, or 1 where a chain failed."""
+        return 1 if any("error" in row for row in self.rows) else 0
+
+
+def run_chains(
+    comparison: Comparison, *, report_folder: Path | None = None, parts: Parts = OWN_PARTS
+) -> FinishedChains:
+    """Run the chains of a prepared comparison. Its report is to lie in its output, or in `report_folder`. Collective."""
     is_single = not (comparison.scene_correlations or comparison.labelled_shares)
     assert is_single, "one comparison per value: lofi.stages.sweep"
     folder = Path(comparison.output) if report_folder is None else report_folder
@@ -57,20 +79,32 @@ def run_chains(comparison: Comparison, *, report_folder: Path | None = None, par
     ranks = deepspeed_engine.start_ranks()
     deepspeed_engine.wait_for_ranks()
     rows = []
+    finished: list[list[Stage]] = []
     done = 0
     total = len(comparison.seeds) * len(comparison.methods)
     for seed in comparison.seeds:
         for method in comparison.methods:
             done += 1
             say(f"\n[{done}/{total}] {method}, seed {seed}")
-            found = _run_chain(
+            row, stages = _run_chain(
                 comparison, method, seed=seed, folder=folder, world_size=ranks.world_size, parts=parts
             )
-            rows.append(found)
-    if is_main_rank():
-        _write_report(comparison, rows, folder=folder)
+            rows.append(row)
+            finished.append(stages)
     deepspeed_engine.wait_for_ranks()
-    return 1 if any("error" in row for row in rows) else 0
+    return FinishedChains(comparison=comparison, folder=folder, rows=rows, stages=finished)
+
+
+def report_chains(finished: FinishedChains) -> None:
+    """Probe where the comparison says so, write the report and print its table. Main rank only, after everything that the
+    ranks do together: probes may take longer than the others would wait."""
+    rows = finished.rows
+    if finished.comparison.probe:
+        rows = [
+            row | probe_chain(stages, seed=row["seed"]) if stages else row
+            for row, stages in zip(rows, finished.stages, strict=True)
+        ]
+    _write_report(finished.comparison, rows, folder=finished.folder)
 
 
 def prepare_comparison(comparison: Comparison, *, restart: bool) -> None:
@@ -119,21 +153,17 @@ def _delete_runs(output: Path) -> None:
 
 def _run_chain(
     comparison: Comparison, method: str, *, seed: int, folder: Path, world_size: int, parts: Parts
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Stage]]:
+    """A chain's row and its stages; of one that failed, none."""
     stages = []
     for stage in chain_stages(comparison, method, seed=seed, parts=parts):
         reason = _run_stage(stage, world_size=world_size)
         if reason is not None:
             _free_memory()
             say(f"{method}, seed {seed}: {stage.name} failed: {reason}")
-            return {"method": method, "seed": seed, "error": f"{stage.name}: {reason}"}
+            return {"method": method, "seed": seed, "error": f"{stage.name}: {reason}"}, []
         stages.append(stage)
-    row = _row(comparison, method, seed=seed, stages=stages, folder=folder)
-    if comparison.probe:
-        if is_main_rank():
-            row |= probe_chain(stages, seed=seed)
-        deepspeed_engine.wait_for_ranks()
-    return row
+    return _row(comparison, method, seed=seed, stages=stages, folder=folder), stages
 
 
 def _run_stage(stage: Stage, *, world_size: int) -> str | None:

@@ -13,10 +13,12 @@ from lofi.config.recipe import ExtractionRecipe
 from lofi.data.annotations import read_annotations
 from lofi.data.feature_store import MANIFEST_NAME, check_features, open_feature_directory, read_feature
 from lofi.files import write_json
+from lofi.memory.limits import available_bytes, is_out_of_memory
 from lofi.probes.linear_probe import LinearProbe, probe_linearly
 from lofi.probes.snippet_labels import BACKGROUND, Snippets, read_labelled
 from lofi.probes.temporal_sensitivity import temporal_sensitivity
 from lofi.progress import say
+from lofi.report.units import bytes_text
 from lofi.stages.chains import Stage
 
 PROBE_NAME = "probe.json"
@@ -113,19 +115,37 @@ def probe_chain(stages: Sequence[Stage], *, seed: int) -> dict[str, Any]:
     options = ProbeOptions(
         training_subset=data.training_subset, validation_subset=data.validation_subset, seed=seed
     )
-    if kept.is_file() and kept.stat().st_mtime >= (extraction.path / MANIFEST_NAME).stat().st_mtime:
-        found = json.loads(kept.read_text())
-        if found["options"] == asdict(options):
-            return {"probe": found["probe"]}
-    say(f"{extraction.name}: probing its features")
     try:
-        probe = probe_features(
-            extraction.path, annotations=extraction.recipe.data.annotations, options=options
-        )
-    except (ValueError, OSError) as error:
-        return {"probe": None, "probe_error": str(error)}
-    write_json(kept, {"options": asdict(options), "probe": probe})
+        probe = _read_kept(kept, manifest=extraction.path / MANIFEST_NAME, options=options)
+        if probe is None:
+            say(f"{extraction.name}: probing its features")
+            probe = probe_features(
+                extraction.path, annotations=extraction.recipe.data.annotations, options=options
+            )
+            write_json(kept, {"options": asdict(options), "probe": probe})
+    except (ValueError, KeyError, OSError, MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            return {
+                "probe": None,
+                "probe_error": f"needs more than {bytes_text(available_bytes())} of memory",
+            }
+        if isinstance(error, RuntimeError):
+            raise
+        return {"probe": None, "probe_error": repr(error) if isinstance(error, KeyError) else str(error)}
     return {"probe": probe}
+
+
+def _read_kept(kept: Path, *, manifest: Path, options: ProbeOptions) -> dict[str, Any] | None:
+    """The probe of an earlier time; None where there is none of these features and options, or it cannot be read."""
+    if not kept.is_file() or kept.stat().st_mtime < manifest.stat().st_mtime:
+        return None
+    try:
+        found = json.loads(kept.read_text())
+        probe: dict[str, Any] = found["probe"]
+        return probe if found["options"] == asdict(options) else None
+    except (ValueError, KeyError, TypeError):
+        say(f"{kept} cannot be read, and is made anew")
+        return None
 
 
 def _probe_classes(training: Snippets, validation: Snippets) -> LinearProbe:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from lofi.config.objectives import OWN_PARTS, Parts
-from lofi.engine import deepspeed_engine
 from lofi.engine.run_directory import environment
 from lofi.files import write_json
 from lofi.progress import is_main_rank, say
@@ -22,7 +21,13 @@ from lofi.report.page import read_report
 from lofi.report.sweep import sweep_points
 from lofi.report.sweep_page import print_sweep, write_sweep_report
 from lofi.stages.chains import SHARE_FOLDER, SWEEP_FOLDER, Comparison, at_labelled_share
-from lofi.stages.compare import check_is_comparison, prepare_comparison, run_chains
+from lofi.stages.compare import (
+    FinishedChains,
+    check_is_comparison,
+    prepare_comparison,
+    report_chains,
+    run_chains,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +58,18 @@ def run_sweep(comparison: Comparison, *, restart: bool = False, parts: Parts = O
                 check_is_comparison(output)
     for first in outputs.values():
         prepare_comparison(first, restart=restart)
-    codes: list[int] = []
+    finished: list[FinishedChains] = []
     for single in singles:
-        say(f"\n{single.folder.name.replace('_', ' ')} ({len(codes) + 1} of {len(singles)})")
-        codes.append(run_chains(single.comparison, report_folder=single.folder, parts=parts))
+        say(f"\n{single.folder.name.replace('_', ' ')} ({len(finished) + 1} of {len(singles)})")
+        finished.append(run_chains(single.comparison, report_folder=single.folder, parts=parts))
+        if is_main_rank() and not comparison.probe:
+            report_chains(finished[-1])
     if is_main_rank():
+        if comparison.probe:
+            for each in finished:
+                report_chains(each)
         _write_report(comparison, singles)
-    deepspeed_engine.wait_for_ranks()
-    return max(codes)
+    return max(each.code for each in finished)
 
 
 def single_comparisons(comparison: Comparison, *, parts: Parts = OWN_PARTS) -> Iterator[Single]:

@@ -55,7 +55,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, restart: bool = False)
         written_text = written_recipe_text(run.recipe, like=recipe)
         check_run_directory(run, recipe_text=recipe_text, written_text=written_text, resume=resume)
         if run.is_finished:
-            say(f"{run.path} is finished already")
+            say(f"{run.path} is finished already" + _earlier_note(run, written_text=written_text))
             return run
     ranks = deepspeed_engine.start_ranks()
     source = open_source(recipe)
@@ -88,6 +88,20 @@ def run_training(recipe: Recipe, *, resume: bool = False, restart: bool = False)
         torch.cuda.empty_cache()
     _finish(recipe, run, trained, skipped=source.skipped_videos, judge=judge, ranks=ranks)
     return run
+
+
+def _earlier_note(run: RunDirectory, *, written_text: str) -> str:
+    """What to say of a finished run whose recipe.yaml lacks options that this version has; "" where it does not."""
+    if run.recipe.read_text() == written_text:
+        return ""
+    packages: dict[str, str] = {}
+    if run.environment.is_file():
+        packages = json.loads(run.environment.read_text()).get("packages", {})
+    made_by = ", ".join(f"{name} {version}" for name, version in packages.items())
+    return (
+        f", by an older version of this package ({made_by or 'which one, it does not say'}): options that its "
+        f"{run.recipe.name} does not have count as their defaults"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

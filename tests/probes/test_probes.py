@@ -5,12 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny_runs import recipe_file
 
+from lofi.config.load import load_extraction_recipe
 from lofi.data.annotations import write_annotations
 from lofi.data.feature_store import FeatureManifest, create_feature_directory, write_feature
 from lofi.probes.linear_probe import probe_linearly
 from lofi.probes.temporal_sensitivity import temporal_sensitivity
-from lofi.stages.probe import ProbeOptions, run_probe
+from lofi.stages import probe
+from lofi.stages.chains import Stage
+from lofi.stages.probe import PROBE_NAME, ProbeOptions, probe_chain, run_probe
 
 ROWS, CLASSES = 10, ("jump", "run", "throw")
 
@@ -59,6 +63,33 @@ def test_a_probe_finds_what_the_features_hold_and_nothing_else(sees, tmp_path, c
     else:
         assert row["region"]["balanced_accuracy"] < 0.6
     assert "action / background" in capsys.readouterr().out
+
+
+def chain_over(features, annotations):
+    """Of the one extraction that made the features."""
+    recipe = load_extraction_recipe(recipe_file("extract_tiny"), [f"data.annotations={annotations}"])
+    return [Stage(name="extract_tiny", recipe=recipe, path=features)]
+
+
+def test_a_kept_probe_that_cannot_be_read_is_made_anew(tmp_path):
+    chain = chain_over(*made_features(tmp_path, sees=("class",)))
+    first = probe_chain(chain, seed=0)
+    kept = chain[0].path / PROBE_NAME
+    for damaged in ("{", "[]", "{}"):
+        kept.write_text(damaged)
+        assert probe_chain(chain, seed=0) == first
+    assert json.loads(kept.read_text())["probe"] == first["probe"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory"), KeyError("label")])
+def test_a_probe_that_fails_is_a_note_of_its_row(error, tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(probe, "probe_features", fail)
+    found = probe_chain(chain_over(*made_features(tmp_path, sees=("class",))), seed=0)
+    assert found["probe"] is None
+    assert ("KeyError('label')" if isinstance(error, KeyError) else "of memory") in found["probe_error"]
 
 
 def test_a_draw_of_snippets_is_probed_where_there_are_more(tmp_path):

@@ -163,7 +163,20 @@ def test_a_finished_run_is_left_as_it_is_by_resume(own_run, capsys):
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     run_training(own_run(), resume=True)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
-    assert "is finished already" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "is finished already" in printed
+    assert "older version" not in printed
+
+
+def test_a_finished_run_of_an_older_version_is_taken_with_a_word_about_it(own_run, capsys):
+    run = run_training(own_run(train__epochs=1))
+    lines = run.recipe.read_text().splitlines(keepends=True)
+    run.recipe.write_text("".join(line for line in lines if "ema_decay" not in line))
+    capsys.readouterr()
+    run_training(own_run(train__epochs=1), resume=True)
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "is finished already, by an older version of this package (lofi-sola" in printed
+    assert "options that its recipe.yaml does not have count as their defaults" in printed
 
 
 def test_a_run_directory_in_use_asks_for_resume_or_restart(own_run):

@@ -147,7 +147,14 @@ def test_every_benchmark_is_made_before_the_first_training(write, monkeypatch):
     monkeypatch.setattr(
         compare, "write_benchmark", lambda config, output: seen.append(config.scene_correlation)
     )
-    monkeypatch.setattr(sweep, "run_chains", lambda comparison, **options: seen.append("run") or 1)
+
+    def run(comparison, **options):
+        seen.append("run")
+        row = {"method": "lofi_s", "seed": 0, "error": "no such luck"}
+        return compare.FinishedChains(comparison=comparison, folder=Path("."), rows=[row], stages=[[]])
+
+    monkeypatch.setattr(sweep, "run_chains", run)
+    monkeypatch.setattr(sweep, "report_chains", lambda finished: None)
     monkeypatch.setattr(sweep, "_write_report", lambda comparison, singles: None)
     assert run_sweep(load_comparison(write())) == 1
     assert seen == [0.25, 1.0, "run", "run"]
