@@ -1,12 +1,12 @@
 """What of an encoder does not learn: norm layers and first stages. Applied once, at build; `train()` cannot undo it.
 
 A batch norm in training makes a snippet's feature depend on the other snippets of the call, and counts its statistics
-once more at every recomputation, so that checkpointed and chunked gradients would not be exact. Every end-to-end detector
-in the literature freezes them (AFSD, E2E-TAD and OpenTAD, statistics and mostly the affine weights too), and so do we
-unless a recipe says otherwise. Norms per sample (group, layer) have no statistics and are left alone.
+once more at every recomputation, so that checkpointed and chunked gradients would not be exact. Every end-to-end
+detector in the literature freezes them (AFSD, E2E-TAD and OpenTAD, statistics and mostly the affine weights too), and
+so do we unless a recipe says otherwise. Norms per sample (group, layer) have no statistics and are left alone.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,42 +17,50 @@ NormMode = Literal["frozen", "affine", "train"]
 NORM_MODES = ("frozen", "affine", "train")
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm that stays in evaluation."""
+class StaysInEvaluation(nn.Module):
+    """What a frozen norm is beside its own class: `train()` leaves it in evaluation."""
 
-    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
+    def train(self, mode: bool = True) -> "StaysInEvaluation":
         return super().train(False)
 
-
-class FrozenBatchNorm3d(nn.BatchNorm3d):
-    """A batch norm that stays in evaluation."""
-
-    def train(self, mode: bool = True) -> "FrozenBatchNorm3d":
-        return super().train(False)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies by its own class: the class of both is made at run time, and has no place in a module."""
+        return _new_frozen, (type(self).__bases__[1],), self.__dict__
 
 
-FROZEN_BATCH_NORMS: dict[type[nn.Module], type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
-    nn.BatchNorm2d: FrozenBatchNorm2d,
-    nn.BatchNorm3d: FrozenBatchNorm3d,
-}
+FROZEN_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+"""A library's norm -> the same that stays in evaluation, filled as they are met."""
+
+
+def _frozen_class(norm_class: type[nn.Module]) -> type[nn.Module]:
+    if norm_class not in FROZEN_CLASSES:
+        bases = (StaysInEvaluation, norm_class)
+        FROZEN_CLASSES[norm_class] = type(f"Frozen{norm_class.__name__}", bases, {})
+    return FROZEN_CLASSES[norm_class]
+
+
+def _new_frozen(norm_class: type[nn.Module]) -> nn.Module:
+    frozen_class = _frozen_class(norm_class)
+    return frozen_class.__new__(frozen_class)
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Whether a layer has statistics over the batch: PyTorch's, their subclasses (timm's), others that keep a variance."""
+    return isinstance(module, _BatchNorm) or module._buffers.get("running_var") is not None
 
 
 def freeze_norms(module: nn.Module, *, mode: NormMode = "frozen") -> None:
-    """Replace every batch norm inside by one that stays in evaluation, with the same weights and state dict keys."""
+    """Let every batch norm inside stay in evaluation, in place: weights, names and what it computes are as before."""
     if mode not in NORM_MODES:
         raise ValueError(f"encoder.norm is {mode!r}; it must be one of {', '.join(NORM_MODES)}.")
     if mode == "train":
         return
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            frozen_class = FROZEN_BATCH_NORMS.get(type(child))
-            if frozen_class is not None:
-                assert isinstance(child, _BatchNorm)
-                setattr(parent, name, _frozen_copy(child, frozen_class))
-    if mode == "frozen":
-        for child in module.modules():
-            if isinstance(child, _BatchNorm):
-                child.requires_grad_(False)
+    for norm in filter(is_batch_norm, module.modules()):
+        if not isinstance(norm, StaysInEvaluation):
+            norm.__class__ = _frozen_class(type(norm))
+            norm.train()
+        if mode == "frozen":
+            norm.requires_grad_(False)
 
 
 def freeze_stages(stages: list[nn.Module], *, count: int) -> None:
@@ -69,17 +77,8 @@ def freeze_stages(stages: list[nn.Module], *, count: int) -> None:
 
 def norm_is_frozen(module: nn.Module) -> bool:
     """Whether no norm layer inside mixes the samples of a batch: the condition of exact chunked gradients."""
-    frozen = tuple(FROZEN_BATCH_NORMS.values())
-    return all(isinstance(child, frozen) for child in module.modules() if isinstance(child, _BatchNorm))
-
-
-def _frozen_copy(
-    norm: _BatchNorm, frozen_class: type[nn.BatchNorm2d] | type[nn.BatchNorm3d]
-) -> nn.BatchNorm2d | nn.BatchNorm3d:
-    frozen = frozen_class(
-        norm.num_features, eps=norm.eps, momentum=norm.momentum, affine=norm.affine, track_running_stats=True
+    norms = filter(is_batch_norm, module.modules())
+    # Without running statistics those of the batch are taken, in evaluation too.
+    return all(
+        isinstance(norm, StaysInEvaluation) and norm._buffers["running_var"] is not None for norm in norms
     )
-    frozen.weight, frozen.bias = norm.weight, norm.bias
-    frozen.running_mean, frozen.running_var = norm.running_mean, norm.running_var
-    frozen.num_batches_tracked = norm.num_batches_tracked
-    return frozen.eval()

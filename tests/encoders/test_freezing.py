@@ -1,8 +1,10 @@
 """Freezing happens once and cannot be undone by `train()`."""
 
 import copy
+import pickle
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -81,12 +83,38 @@ def test_a_network_with_norms_per_sample_alone_counts_as_frozen():
     assert norm_is_frozen(nn.Sequential(nn.GroupNorm(2, 4), nn.LayerNorm(5)))
 
 
-def test_frozen_norms_can_be_copied():
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_frozen_norms_can_be_copied_and_pickled(again):
     network = small_network()
     freeze_norms(network)
-    copied = copy.deepcopy(network).train()
+    copied = again(network).train()
     assert norm_is_frozen(copied)
     assert not any(norm.training for norm in norms(copied))
+    x = small_input()
+    assert torch.equal(copied(x), network(x))
+    assert {id(each) for each in copied.parameters()}.isdisjoint(id(each) for each in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["regnety_002", "efficientnet_b0", "resnet10t"])
+def test_norms_of_timm_are_frozen_whatever_their_class(name):
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=0)
+    x = torch.randn(2, 3, 32, 32)
+    before = copy.deepcopy(network.state_dict())
+    with torch.no_grad():
+        expected = network.eval()(x)
+        freeze_norms(network)
+        assert torch.equal(network.train()(x), expected)
+    assert norm_is_frozen(network)
+    assert list(network.state_dict()) == list(before)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_norms_without_statistics_of_their_own_do_not_count_as_frozen():
+    network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.InstanceNorm2d(3))
+    freeze_norms(network)
+    assert not norm_is_frozen(network)
+    assert norm_is_frozen(network[1])
 
 
 @pytest.mark.parametrize(
