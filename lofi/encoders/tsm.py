@@ -61,6 +61,8 @@ STEMS = {
 }
 """Where the library keeps the stem's layers beside the stages, they become one module."""
 
+OTHERWISE = "For other image networks use encoder.name: image."
+
 
 class Tsm(nn.Module):
     """A `protocols.SnippetEncoder`."""
@@ -78,11 +80,7 @@ class Tsm(nn.Module):
         super().__init__()
         image: Any = _open_network(library, network)
         layout = f"{library} {type(image).__name__}"
-        if layout not in STAGES:
-            raise ValueError(
-                f"encoder.network is {network!r}, a {type(image).__name__} of {library}; tsm takes ResNets, RegNets and "
-                "ConvNeXts. For other image networks use encoder.name: image."
-            )
+        _check_taken(image, layout, network=network)
         setattr(self, f"{library}_name", network)
         mean, std = IMAGENET_MEAN, IMAGENET_STD
         if library == "timm":
@@ -102,6 +100,7 @@ class Tsm(nn.Module):
         self._norm_name = {"torchvision ConvNeXt": "classifier", "timm ConvNeXt": "head.norm"}.get(layout)
         self.dropout = SnippetDropout(dropout)
         if temporal_shift_fraction > 0:
+            _check_shifted(self.stages[1:], network=network)
             for block in self.all_blocks:
                 if type(block) in BRANCHES:
                     shift_branch(block, BRANCHES[type(block)], fraction=temporal_shift_fraction)
@@ -159,6 +158,30 @@ def _open_network(library: str, network: str) -> nn.Module:
         return torchvision.models.get_model(network, weights=None, **options)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"encoder.network is {network!r}: {error}; {library} must have it.") from error
+
+
+def _check_taken(image: Any, layout: str, *, network: str) -> None:
+    """Raise ValueError for a network that `Tsm.forward` would not run whole."""
+    title = f"encoder.network is {network!r}, a {type(image).__name__} of {layout.split()[0]}"
+    if layout not in STAGES:
+        raise ValueError(f"{title}; tsm takes ResNets, RegNets and ConvNeXts. {OTHERWISE}")
+    if layout == "timm ConvNeXt":
+        parts = [image.norm_pre, getattr(image.head, "pre_logits", None)]
+        if not all(isinstance(part, nn.Identity) for part in parts):
+            raise ValueError(
+                f"{title} with another head; tsm takes those of pooling, a norm and a linear layer. {OTHERWISE}"
+            )
+
+
+def _check_shifted(stages: list[nn.Module], *, network: str) -> None:
+    """Raise ValueError for stages without a block whose branch is known, which would not be shifted."""
+    for stage in stages:
+        if not any(type(inner) in BRANCHES for inner in stage.modules()):
+            block = next(stage.children())
+            raise ValueError(
+                f"encoder.network is {network!r}, of {type(block).__name__} blocks, whose branch to shift tsm does not know; it "
+                f"shifts {', '.join(sorted({known.__name__ for known in BRANCHES}))}. {OTHERWISE}"
+            )
 
 
 def _last_layer(image: Any) -> nn.Linear:

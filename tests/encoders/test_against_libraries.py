@@ -7,6 +7,7 @@ import torchvision
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from lofi.encoders.freezing import freeze_norms
 from lofi.encoders.image import ImageEncoder
 from lofi.encoders.mvit import Mvit
 from lofi.encoders.position_table import interpolate_table, sine_table
@@ -118,6 +119,54 @@ def test_tsm_refuses_networks_without_shifted_branches():
         ValueError, match="encoder.network is 'vgg11', a VGG of torchvision; tsm takes ResNets"
     ):
         Tsm(library="torchvision", network="vgg11")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "seresnet18",
+        "resnet26d",
+        "regnetx_002",
+        "regnetz_005",
+        "convnext_atto_ols",
+        "convnextv2_atto",
+    ],
+)
+def test_every_block_of_timms_networks_is_shifted_and_no_norm_trains(name):
+    with torch.device("meta"):
+        encoder = Tsm(library="timm", network=name)
+    freeze_norms(encoder)
+    encoder.train()
+    for stage in encoder.stages[1:]:
+        blocks = [
+            module for module in stage.modules() if type(module).__name__.endswith(("Block", "Bottleneck"))
+        ]
+        assert blocks
+        assert all(block.shifted_branch == BRANCHES[type(block)] for block in blocks)
+    assert not any(norm.training for norm in encoder.modules() if hasattr(norm, "running_var"))
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("skresnet18", "of SelectiveKernelBasic blocks, whose branch to shift tsm does not know"),
+        ("res2net50_26w_4s", "of Bottle2neck blocks, "),
+        ("resnest14d", "of ResNestBottleneck blocks, "),
+        ("regnetv_040", "of PreBottleneck blocks, "),
+        ("convnext_tiny_hnf", "a ConvNeXt of timm with another head"),
+        ("convnext_large_mlp", "a ConvNeXt of timm with another head"),
+    ],
+)
+def test_tsm_refuses_networks_that_it_would_shift_or_run_in_part(name, match):
+    with torch.device("meta"), pytest.raises(ValueError, match=f"encoder.network is '{name}', {match}"):
+        Tsm(library="timm", network=name)
+
+
+def test_a_network_of_unknown_blocks_is_taken_frame_by_frame():
+    with torch.device("meta"):
+        encoder = Tsm(library="timm", network="skresnet18", temporal_shift_fraction=0.0)
+    assert len(encoder.all_blocks) == 5
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t"])
