@@ -53,9 +53,10 @@ class ImageEncoder(nn.Module):
         self.dropout = SnippetDropout(dropout)
         self.frames_per_feature = 1 if feature_per_frame else None
         if lora_rank:
-            if not self.is_vit:
+            if not (self.is_vit and all(hasattr(block, "attn") for block in model.blocks)):
                 raise ValueError(
-                    f"encoder.lora_rank is {lora_rank}, but {network} is no plain vision transformer; set it to 0."
+                    f"encoder.lora_rank is {lora_rank}, but {network} is no plain vision transformer, with one "
+                    "attention in each block; set it to 0."
                 )
             add_lora(self, model.blocks, rank=lora_rank)
 

@@ -11,6 +11,8 @@ from lofi.encoders.lora import LoraLinear, LowRank, merge_lora
 from lofi.encoders.videomae import Videomae
 from lofi.encoders.videomae_sizes import Size
 from lofi.encoders.weights import load_encoder_weights
+from lofi.encoders.weights.describe import meet, possible_encoders
+from lofi.encoders.weights.own_names import added_options
 
 SMALL = Size(width=12, depth=2, heads=3)
 RANK = 2
@@ -91,7 +93,7 @@ def test_public_weights_load_first_and_a_run_of_its_own_comes_back(tmp_path):
     again = ImageEncoder(network="test_vit", lora_rank=RANK)
     load_encoder_weights(again, tmp_path / "run.safetensors")
     assert torch.equal(again(frames), adapted(frames))
-    with pytest.raises(ValueError, match=r"not in the encoder: .*adapter"):
+    with pytest.raises(ValueError, match=r"not in the encoder: .*adapter.*: set encoder\.lora_rank: 2\.$"):
         load_encoder_weights(ImageEncoder(network="test_vit"), tmp_path / "run.safetensors")
 
 
@@ -105,8 +107,23 @@ def test_public_weights_load_first_and_a_run_of_its_own_comes_back(tmp_path):
             lambda: build_encoder("image", ImageConfig(network="test_resnet", lora_rank=4)),
             "no plain vision tr",
         ),
+        (
+            lambda: ImageEncoder(network="vit_small_patch16_18x2_224", lora_rank=4),
+            "lora_rank is 4, but vit_small_patch16_18x2_224 is no plain vision transformer, with one attention",
+        ),
     ],
 )
 def test_a_rank_without_effect_is_refused(make, match):
-    with pytest.raises(ValueError, match=match):
+    with torch.device("meta"), pytest.raises(ValueError, match=match):
         make()
+
+
+def test_a_run_with_updates_is_told_by_its_tensors():
+    with torch.device("meta"):
+        adapted = ImageEncoder(network="vit_tiny_patch16_224", lora_rank=5)
+    state = {f"encoder.{key}": value for key, value in adapted.state_dict().items()}
+    options = {"network": "vit_tiny_patch16_224", "lora_rank": 5}
+    assert ("image", options) in possible_encoders(state)
+    assert meet("image", options, state).fit.is_whole
+    assert added_options(Videomae(SMALL, has_adapters=True).state_dict()) == {"adapters": "beside"}
+    assert added_options(Videomae(SMALL).state_dict()) == {}

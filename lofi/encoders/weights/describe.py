@@ -15,11 +15,12 @@ from lofi.encoders.weights.families.library import LIBRARY
 from lofi.encoders.weights.families.ours import PLAIN
 from lofi.encoders.weights.loading import Fit, dropped_modules, fit_weights
 from lofi.encoders.weights.networks import possible_networks
+from lofi.encoders.weights.own_names import added_options
 from lofi.encoders.weights.sources import Source
 from lofi.progress import track
 
 NOT_ARCHITECTURE = ("norm", "adapters", "feature")
-"""Choices of an encoder's configuration that its public weights do not depend on."""
+"""Choices of an encoder's configuration that its public weights do not depend on; a run's own may, see `added_options`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +95,20 @@ def _build(build: Any, config: Any) -> nn.Module:
     return encoder
 
 
+def possible_encoders(
+    state: Mapping[str, Tensor], *, network: str | None = None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Every encoder in every size, and the networks and added layers that the tensors tell: name and options."""
+    found = architectures(network)
+    if network is None:
+        found += [each for each in map(_without_defaults, possible_networks(state)) if each not in found]
+    added = added_options(state)
+    return [(name, options | _known_options(name, added)) for name, options in found]
+
+
 def candidates(state: Mapping[str, Tensor], *, network: str | None = None) -> list[Candidate]:
     """Every architecture, the one that the weights fit best first; `network` as in `architectures`."""
-    tried = architectures(network)
-    if network is None:
-        tried += [each for each in map(_without_defaults, possible_networks(state)) if each not in tried]
+    tried = possible_encoders(state, network=network)
     met = []
     with track("networks held against the weights", total=len(tried)) as advance:
         for name, options in tried:
@@ -107,6 +117,12 @@ def candidates(state: Mapping[str, Tensor], *, network: str | None = None) -> li
                 met.append(meet(name, options, state))
             advance(1, note=name)
     return sorted(met, key=lambda each: (not each.fit.is_whole, each.num_amiss - len(each.fit.loaded)))
+
+
+def _known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that an encoder's configuration has."""
+    known = {each.name for each in fields(ENCODERS[name][0])}
+    return {key: value for key, value in options.items() if key in known}
 
 
 def _without_defaults(choice: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from lofi.encoders.weights.families import FAMILIES
 from lofi.encoders.weights.families.family import OLD_HEAD, Family
 from lofi.encoders.weights.families.library import LIBRARY
 from lofi.encoders.weights.families.ours import PLAIN
-from lofi.encoders.weights.own_names import is_added, own_name
+from lofi.encoders.weights.own_names import added_options, is_added, own_name
 from lofi.encoders.weights.sources import read_source
 
 COUNTER = "num_batches_tracked"
@@ -114,7 +114,7 @@ def load_encoder_weights(
         raise ValueError(
             f"encoder.weights: {found.where} (names of {fit.family.name}) does not fit {type(encoder).__name__}. "
             f"{fit.problems()}. Choose the encoder and options that the weights were made with (`python -m "
-            "lofi.encoders.weights` says which), or allow what may differ: encoder.allow_unmatched."
+            f"lofi.encoders.weights` says which), or allow what may differ: encoder.allow_unmatched.{_hint(encoder, found.state)}"
         )
     encoder.load_state_dict(fit.loaded, strict=False)
     absent = set(encoder.state_dict()) - set(fit.loaded) - set(fit.initial)
@@ -126,6 +126,14 @@ def load_encoder_weights(
         initial=fit.initial,
         missing=tuple(name for name in encoder.state_dict() if name in absent),
     )
+
+
+def _hint(encoder: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Where the weights were made with layers of ours that the encoder lacks: the options that give them to it."""
+    own = added_options(encoder.state_dict())
+    other = {key: value for key, value in added_options(state).items() if own.get(key) != value}
+    settings = " and ".join(f"encoder.{key}: {value}" for key, value in other.items())
+    return f" These weights have more layers than the public ones: set {settings}." if settings else ""
 
 
 def family_of(keys: Sequence[str]) -> Family:

@@ -5,6 +5,8 @@ its own; the way back, for exports, goes through the same patterns.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,6 +21,12 @@ OWN_NAMES: dict[str, Renames] = {
 ADDED = r"(^|\.)adapter\."
 """Names of ours that no public file has: they start as built."""
 
+LORA_RANK = r"\.attn\.\w+\.adapter\.down\.weight$"
+"""Of LoRA's updates, (rank, in) each."""
+
+BLOCK_ADAPTER = r"(^|\.)blocks\.\d+\.adapter\.temporal\."
+"""Of the temporal adapters after an encoder's blocks."""
+
 
 def own_name(encoder: nn.Module, name: str) -> str:
     """The encoder's name of a tensor of its library module."""
@@ -28,6 +36,20 @@ def own_name(encoder: nn.Module, name: str) -> str:
 def is_added(name: str) -> bool:
     """Whether this program puts the layer of this name into networks that were published without it."""
     return re.search(ADDED, name) is not None
+
+
+def added_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options of an encoder whose layers, put in by this program, are among these tensors; {} of public weights.
+
+    Temporal adapters do not tell whether they learned alone; "beside" takes them in either case.
+    """
+    options: dict[str, Any] = {}
+    for name, tensor in state.items():
+        if re.search(LORA_RANK, name):
+            options["lora_rank"] = tensor.shape[0]
+        elif re.search(BLOCK_ADAPTER, name):
+            options["adapters"] = "beside"
+    return options
 
 
 def library_state(encoder: nn.Module, library: nn.Module) -> dict[str, Tensor]:
