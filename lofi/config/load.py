@@ -22,7 +22,7 @@ from lofi.config.recipe import (
 )
 from lofi.data.frame_windows import DataConfig
 from lofi.data.grid import GridConfig
-from lofi.encoders import ENCODERS
+from lofi.encoders import ENCODERS, FORMER_ENCODERS
 from lofi.engine.loop import TrainConfig
 from lofi.engine.optimizers import OPTIMIZERS
 from lofi.engine.schedules import SCHEDULES
@@ -222,6 +222,8 @@ def _build_choice(key: str, value: Any, *, variants: dict[str, type], where: str
     if not isinstance(value, dict) or "name" not in value:
         raise RecipeError(f"{where}: {key}.name is missing; allowed: {_list(variants)}.")
     name = value["name"]
+    if key == "encoder" and str(name) in FORMER_ENCODERS:
+        raise RecipeError(f"{where}: encoder.name: {name} is now {FORMER_ENCODERS[name]}.")
     if not isinstance(name, str) or name not in variants:
         raise RecipeError(
             f"{where}: {key}.name is {name!r}{_nearest(str(name), variants)}; allowed: {_list(variants)}."

@@ -21,7 +21,7 @@ from lofi.data.decode import Resize
 from lofi.data.feature_store import MANIFEST_NAME, FeatureDirectory, FeatureManifest, open_feature_directory
 from lofi.data.grid import GridConfig
 from lofi.detector import Detector
-from lofi.encoders import ENCODERS
+from lofi.encoders import ENCODERS, FORMER_ENCODERS
 from lofi.encoders.build import build_encoder
 from lofi.engine.checkpoint import load_weights, read_classes
 from lofi.engine.run_directory import RunDirectory
@@ -155,6 +155,11 @@ def _encoder_of_features(
     """The encoder that made a feature directory, with the weights that it had then, and the rest of the making."""
     manifest, where = directory.manifest, directory.path / MANIFEST_NAME
     name = manifest.encoder.get("name")
+    if name in FORMER_ENCODERS:
+        raise ValueError(
+            f"{where}: these features were made by {name}, which is now {FORMER_ENCODERS[name]}. To predict other videos, "
+            "extract the features again and train the head on them."
+        )
     if name not in ENCODERS or manifest.weights_sha256 is None or manifest.resize is None:
         raise ValueError(
             f"{where}: these features were made by {name or 'an encoder that it does not name'}, outside this program, so "

@@ -5,8 +5,8 @@ import pytest
 from tiny_runs import recipe_file, tiny_overrides
 
 from lofi.config.load import load_recipe
-from lofi.config.recipe import Choice
-from lofi.encoders.choices import TsmConfig
+from lofi.config.recipe import Choice, check_recipe
+from lofi.encoders.choices import ImageConfig, TsmConfig
 from lofi.gradients import GRADIENTS
 from lofi.stages.build import build_objective, open_source
 
@@ -30,7 +30,7 @@ def test_batch_norms_that_train_are_refused_where_snippets_are_recomputed_or_chu
         encoder=encoder,
         gradient=Choice(name=gradient, config=gradient_config),
     )
-    if gradient in ("joint", "detached"):
+    if gradient == "joint":
         build_objective(recipe, classes=["a", "b"], feature_width=None)
         return
     with pytest.raises(ValueError, match=rf"^gradient\.name: {gradient} is refused with Tsm, .* batch norms"):
@@ -63,3 +63,24 @@ def test_a_frame_cache_without_room_is_refused_before_training(load, tmp_path, m
 @pytest.mark.parametrize(("name", "jitters"), [(LOFI, False), ("tac_tiny", True)])
 def test_clips_alone_move_in_training(load, name, jitters):
     assert open_source(load(name)).training._jitter is jitters
+
+
+def test_layers_that_could_not_have_learned_are_refused_where_nothing_learns(load):
+    recipe = load("full_tiny_actionformer", optimizer__encoder_lr="null")
+    recipe = replace(recipe, gradient=Choice(name="detached", config=GRADIENTS["detached"][0]()))
+
+    def check(weights):
+        config = ImageConfig(network="test_vit", lora_rank=2, weights=weights)
+        check_recipe(replace(recipe, encoder=Choice(name="image", config=config)))
+
+    for weights in (None, "timm:test_vit.r160_in1k"):
+        with pytest.raises(
+            ValueError, match=r"encoder\.lora_rank has no effect with gradient.name: detached and"
+        ):
+            check(weights)
+    check("runs/with_lora")
+
+
+def test_a_former_name_of_an_encoder_says_what_it_is_now(load):
+    with pytest.raises(ValueError, match=r"encoder\.name: tsm_resnet is now tsm with network: resnet18"):
+        load(LOFI, encoder="{name: tsm_resnet, depth: 18}")
