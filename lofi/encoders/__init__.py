@@ -36,7 +36,7 @@ ENCODERS: dict[str, tuple[type[Any], Any]] = {
 }
 
 FORMER_ENCODERS = {
-    "tsm_resnet": "tsm with network: resnet18, resnet34 or resnet50 (once its depth), and names its tensors otherwise. The weights "
-    "of its runs load by encoder.weights: RUN; the run itself is for the version of this program that trained it",
+    "tsm_resnet": "tsm with network: resnet18, resnet34 or resnet50 (once its depth), and names its tensors otherwise. "
+    "The weights of its runs load by encoder.weights: RUN; the run itself is for the version that trained it",
 }
 """A name that recipes and manifests of earlier versions have -> what it is now."""

@@ -1,8 +1,8 @@
 """The recipe's `encoder:` block: one dataclass per encoder, and the function that builds it.
 
-An encoder's module and the library that it is made of (torchvision, timm) are imported when it is built and not before, so that a
-command pays for the encoder that its recipe names alone. The encoders that are built here are bare: `build.build_encoder` loads
-their weights and freezes what does not learn.
+An encoder's module and the library that it is made of (torchvision, timm) are imported when it is built and not
+before, so that a command pays for the encoder that its recipe names alone. The encoders that are built here are bare:
+`build.build_encoder` loads their weights and freezes what does not learn.
 """
 
 from dataclasses import dataclass

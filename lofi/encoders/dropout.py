@@ -1,9 +1,10 @@
 """Dropout whose mask belongs to the snippet: the same however snippets are grouped, on every device, at every recomputation.
 
-PyTorch's dropout draws from a generator, so that the mask of a snippet depends on what was drawn before it: two chunks of
-four snippets get other masks than one batch of eight. Here the mask is a pure function of (seed of the snippet, salt of the
-layer, index of the element): SplitMix64's finalizer (Steele, Lea & Flood, OOPSLA 2014) on integers, which every device
-computes alike. Gradient paths that encode snippets in other groups, or again in the backward pass, then see one function.
+PyTorch's dropout draws from a generator, so that the mask of a snippet depends on what was drawn before it: two
+chunks of four snippets get other masks than one batch of eight. Here the mask is a pure function of (seed of the
+snippet, salt of the layer, index of the element): SplitMix64's finalizer (Steele, Lea & Flood, OOPSLA 2014) on
+integers, which every device computes alike. Gradient paths that encode snippets in other groups, or again in the
+backward pass, then see one function.
 """
 
 from typing import Any

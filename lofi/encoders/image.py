@@ -1,13 +1,15 @@
 """Any image model of timm, frame by frame: for domains with good image encoders (CLIP, DINO, SigLIP, ...).
 
-A snippet's feature is the mean of its frames' features (what the model gives to its last linear layer), or the mean after a
-bottleneck with a convolution over the frames (`temporal_adapter`), which can see order and starts as the plain mean.
+A snippet's feature is the mean of its frames' features (what the model gives to its last linear layer), or the mean
+after a bottleneck with a convolution over the frames (`temporal_adapter`), which can see order and starts as the
+plain mean.
 
-timm's plain vision transformers take any size that their patches divide: their position tables are interpolated by timm
-(bicubic). They are checkpointed, frozen and given learning rates block by block; any other model is one block and one stage.
+timm's plain vision transformers take any size that their patches divide: their position tables are interpolated by
+timm (bicubic). They are checkpointed, frozen and given learning rates block by block; any other model is one block
+and one stage.
 
-frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> the image model -> (N,T,D) [-> temporal convolution] -> mean (N,D), or (N,T,D)
-with a feature per frame.
+frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> the image model -> (N,T,D) [-> temporal convolution] -> mean (N,D),
+or (N,T,D) with a feature per frame.
 """
 
 from typing import Any

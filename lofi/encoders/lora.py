@@ -1,11 +1,11 @@
 """LoRA: beside frozen linear layers, updates of low rank that learn (Hu et al., ICLR 2022, arXiv:2106.09685).
 
-A layer W becomes W + B A, A of shape (r, in), B of shape (out, r) and zero at first, so that nothing changes; scale 1 (the
-paper's alpha equals r). It is on the layers of attention (section 4.2), which is where the paper has it. After training B A is
-added to W, and the network has its published form again (`merge_lora`).
+A layer W becomes W + B A, A of shape (r, in), B of shape (out, r) and zero at first, so that nothing changes; scale 1
+(the paper's alpha equals r). It is on the layers of attention (section 4.2), which is where the paper has it. After
+training B A is added to W, and the network has its published form again (`merge_lora`).
 
-It is written out here, since it is short, and peft, which has it too, stands on transformers and accelerate, gives the frozen
-layers other names, and draws its dropout for all snippets of a call together.
+It is written out here, since it is short, and peft, which has it too, stands on transformers and accelerate, gives
+the frozen layers other names, and draws its dropout for all snippets of a call together.
 """
 
 from collections.abc import Iterable

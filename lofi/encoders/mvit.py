@@ -1,8 +1,8 @@
 """MViT-v2-S: a multiscale vision transformer (Li et al., CVPR 2022, arXiv:2112.01526), on torchvision's modules.
 
-Attention over all positions of the snippet, with pooled keys and values; space is halved three times. Positions enter through
-tables of relative offsets per axis, made for 16 frames at 224 pixels (what torchvision's weights were trained on), which
-torchvision's blocks interpolate linearly for other sizes. The feature is the normalised class token.
+Attention over all positions of the snippet, with pooled keys and values; space is halved three times. Positions enter
+through tables of relative offsets per axis, made for 16 frames at 224 pixels (what torchvision's weights were trained
+on), which torchvision's blocks interpolate linearly for other sizes. The feature is the normalised class token.
 
 frames (N,3,T,H,W) uint8 -> float -> patches (N,1 + T/2 * H/4 * W/4,96) -> 16 blocks -> class token -> (N,768).
 """

@@ -1,7 +1,7 @@
 """The first step of every encoder: uint8 frames -> floats, normalised per colour.
 
-Float frames take four times the bytes of uint8 (twice in half precision), so they are made here, inside the call that uses
-them, in the type that the first convolution computes in, and live no longer than it needs them.
+Float frames take four times the bytes of uint8 (twice in half precision), so they are made here, inside the call that
+uses them, in the type that the first convolution computes in, and live no longer than it needs them.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The two networks of 34 layers that are called R(2+1)D and have public weights, on torchvision's modules.
 
-Both keep in each (2+1)D convolution the parameters of the 3D convolution in its place, by its own widths; torchvision's blocks
-hand the first convolution's middle channels to both.
+Both keep in each (2+1)D convolution the parameters of the 3D convolution in its place, by its own widths;
+torchvision's blocks hand the first convolution's middle channels to both.
 
 - `published_34`: the paper's, of IG-65M and TSP. Stem of 45 middle channels, plain shortcuts, every norm with an epsilon of
   1e-3. Space is divided by 16.

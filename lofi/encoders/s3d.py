@@ -1,8 +1,8 @@
 """S3D: inception blocks with convolutions split into space and time (Xie et al., ECCV 2018, arXiv:1712.04851), torchvision's.
 
-torchvision's weights were trained on 128 frames at 224 pixels. Its head averages over windows of 2 x 7 x 7 positions and then
-over the windows; here it is the plain mean over all positions, which is the same for inputs whose last feature map is 2 x 7 x 7
-(16 frames at 224 pixels) and has no least size. Time is divided by 8, space by 32.
+torchvision's weights were trained on 128 frames at 224 pixels. Its head averages over windows of 2 x 7 x 7 positions
+and then over the windows; here it is the plain mean over all positions, which is the same for inputs whose last
+feature map is 2 x 7 x 7 (16 frames at 224 pixels) and has no least size. Time is divided by 8, space by 32.
 
 frames (N,3,T,H,W) uint8 -> float -> 16 modules on (N,C,T',H',W') -> (N,1024).
 """

@@ -1,12 +1,13 @@
 """Video Swin transformers T, S and B (Liu et al., CVPR 2022, arXiv:2106.13230), on torchvision's modules.
 
-Attention in shifted windows of 8 x 7 x 7 patches of 2 x 4 x 4 pixels, with a learnt bias per relative position inside a window and
-no other table, so that any size goes in: inputs are padded to whole patches, maps to whole windows, and a window that is
-larger than the map shrinks. (It then takes the first rows of its table of biases, as the published code does: exact where it
-shrinks in time alone; where a side shrinks, below 224 pixels in the last stage, a bias of another relative position.)
-torchvision's weights were trained on 32 frames, 2 apart, at 224 pixels.
+Attention in shifted windows of 8 x 7 x 7 patches of 2 x 4 x 4 pixels, with a learnt bias per relative position inside
+a window and no other table, so that any size goes in: inputs are padded to whole patches, maps to whole windows, and
+a window that is larger than the map shrinks. (It then takes the first rows of its table of biases, as the published
+code does: exact where it shrinks in time alone; where a side shrinks, below 224 pixels in the last stage, a bias of
+another relative position.) torchvision's weights were trained on 32 frames, 2 apart, at 224 pixels.
 
-frames (N,3,T,H,W) uint8 -> float -> patches (N,T/2,H/4,W/4,C) -> four stages, space halved between them -> norm, mean -> (N,D).
+frames (N,3,T,H,W) uint8 -> float -> patches (N,T/2,H/4,W/4,C) -> four stages, space halved between them -> norm, mean
+-> (N,D).
 """
 
 import torchvision

@@ -1,9 +1,9 @@
 """A bottleneck with a temporal convolution, beside a frozen or a learning network: few weights that can look at motion.
 
-After the temporal-informative adapter of AdaTAD (Liu et al., CVPR 2024, arXiv:2311.17241, section 3.3): down, GELU, a depth-wise
-convolution over three times and a point-wise one as a residual, up. Unlike there the convolution stays inside the
-snippet (zeros outside), so that a snippet's feature does not depend on its neighbours and chunks stay exact, and the last
-layer starts at zero in place of a learnt scale: at first the adapter changes nothing.
+After the temporal-informative adapter of AdaTAD (Liu et al., CVPR 2024, arXiv:2311.17241, section 3.3): down, GELU, a
+depth-wise convolution over three times and a point-wise one as a residual, up. Unlike there the convolution stays
+inside the snippet (zeros outside), so that a snippet's feature does not depend on its neighbours and chunks stay
+exact, and the last layer starts at zero in place of a learnt scale: at first the adapter changes nothing.
 """
 
 from timm.layers import trunc_normal_

@@ -1,7 +1,7 @@
 """The temporal shift (Lin et al., ICCV 2019, arXiv:1811.08383): a residual branch that sees the frames beside its own.
 
-Of C channels the first C // 8 show the next frame, the following C // 8 the frame before, zeros where the snippet ends; the shift never
-leaves the snippet.
+Of C channels the first C // 8 show the next frame, the following C // 8 the frame before, zeros where the snippet
+ends; the shift never leaves the snippet.
 """
 
 from typing import Any

@@ -1,9 +1,10 @@
 """A (2+1)D encoder of three stages for the synthetic benchmark and for tests: 32-pixel frames, two CPU cores.
 
-Each stage is a spatial 3 x 3 convolution of stride 2, then a temporal convolution over 3 frames as a residual: space and time
-apart, as in R(2+1)D (Tran et al., CVPR 2018, arXiv:1711.11248). Norms are per snippet and channel (instance norm), over
-time and space: features do not depend on the other snippets, so that every gradient path is exact, and training from
-scratch works at any fidelity without batch statistics, which a frozen batch norm would carry from one size to another.
+Each stage is a spatial 3 x 3 convolution of stride 2, then a temporal convolution over 3 frames as a residual: space
+and time apart, as in R(2+1)D (Tran et al., CVPR 2018, arXiv:1711.11248). Norms are per snippet and channel (instance
+norm), over time and space: features do not depend on the other snippets, so that every gradient path is exact, and
+training from scratch works at any fidelity without batch statistics, which a frozen batch norm would carry from one
+size to another.
 
 frames (N,3,T,H,W) uint8 -> float -> 3 stages, (N,C,T,H/8,W/8) at the end, sides rounded up -> mean -> (N,D), D = C3.
 """

@@ -1,10 +1,10 @@
 """Temporal shift in convolutional image networks of torchvision and timm: ResNet, ResNeXt, RegNet, ConvNeXt.
 
-The network of TSM (Lin et al., ICCV 2019, arXiv:1811.08383), shifted on the residual branch of every block ("blockres"), as in LoFi
-(NeurIPS 2021), whose default encoder this is with ResNet-18. Each branch begins with a view of the frames beside it
-(`temporal_shift.py`); the shortcut is not shifted. Blocks, stem and weights are the library's own, under its names. The snippet's
-feature is the average over its frames of what the network gives to its last linear layer. Unlike TSM's code the snippet may have any
-number of frames.
+The network of TSM (Lin et al., ICCV 2019, arXiv:1811.08383), shifted on the residual branch of every block
+("blockres"), as in LoFi (NeurIPS 2021), whose default encoder this is with ResNet-18. Each branch begins with a view
+of the frames beside it (`temporal_shift.py`); the shortcut is not shifted. Blocks, stem and weights are the library's
+own, under its names. The snippet's feature is the average over its frames of what the network gives to its last
+linear layer. Unlike TSM's code the snippet may have any number of frames.
 
 frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> stem, stages -> pooled (N*T,D) -> mean over frames (N,D).
 """
@@ -179,8 +179,8 @@ def _check_shifted(stages: list[nn.Module], *, network: str) -> None:
         if not any(type(inner) in BRANCHES for inner in stage.modules()):
             block = next(stage.children())
             raise ValueError(
-                f"encoder.network is {network!r}, of {type(block).__name__} blocks, whose branch to shift tsm does not know; it "
-                f"shifts {', '.join(sorted({known.__name__ for known in BRANCHES}))}. {OTHERWISE}"
+                f"encoder.network is {network!r}, of {type(block).__name__} blocks, whose branch to shift tsm does not "
+                f"know; it shifts {', '.join(sorted({known.__name__ for known in BRANCHES}))}. {OTHERWISE}"
             )
 
 

@@ -1,11 +1,12 @@
 """Video ResNets on torchvision's modules: R(2+1)D, R3D and MC3 (Tran et al., CVPR 2018, arXiv:1711.11248).
 
-R(2+1)D splits every convolution into space and time. With 18 layers it is torchvision's own network, LoFi's second encoder (section
-4), with T-LoFi alone, at 112 x 112, the size of its public weights; with 34 the network of the paper's public weights and of TSP
-(Alwassel et al., ICCVW 2021, arXiv:2011.11479), or MMAction2's (`r2plus1d_layouts.py` has what differs). R3D convolves space and time
-together in every layer, MC3 in the first stage alone and space after that; both were trained on 16 frames at 112 pixels. The snippet's
-feature is what the network gives to its last linear layer. Space is divided by 16 (rounded up), in MMAction2's layout by 32; time by
-8, in MC3 not at all.
+R(2+1)D splits every convolution into space and time. With 18 layers it is torchvision's own network, LoFi's second
+encoder (section 4), with T-LoFi alone, at 112 x 112, the size of its public weights; with 34 the network of the
+paper's public weights and of TSP (Alwassel et al., ICCVW 2021, arXiv:2011.11479), or MMAction2's
+(`r2plus1d_layouts.py` has what differs). R3D convolves space and time together in every layer, MC3 in the first stage
+alone and space after that; both were trained on 16 frames at 112 pixels. The snippet's feature is what the network
+gives to its last linear layer. Space is divided by 16 (rounded up), in MMAction2's layout by 32; time by 8, in MC3
+not at all.
 
 frames (N,3,T,H,W) uint8 -> float -> stem -> layer1..layer4 on (N,C,T',H',W') -> (N,512).
 """

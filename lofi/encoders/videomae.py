@@ -1,14 +1,15 @@
 """VideoMAE's vision transformer: space-time attention over the tubelets of one snippet, on timm's blocks.
 
-Tong et al., NeurIPS 2022, arXiv:2203.12602 (S, B, L, H) and VideoMAE V2, Wang et al., CVPR 2023, arXiv:2303.16727 (g, with
-patches of 14 pixels). Tubelets of 2 x 16 x 16 are embedded by one convolution, a fixed sine table of positions is added, every
-tubelet attends to every other (fused attention, in timm's `Block`), and the mean over all tubelets is normalised: the feature
-of the network's last linear layer. With a feature per tubelet time it is the mean over that time's tubelets, in the order of
-AdaTAD (arXiv:2311.17241), with that norm, and without AdaTAD's interpolation to one position per frame. Two things are written otherwise than in the published code and compute the same: keys
-have a bias here, which softmax cancels (their weights have it at zero), and drop path is drawn per snippet seed.
+Tong et al., NeurIPS 2022, arXiv:2203.12602 (S, B, L, H) and VideoMAE V2, Wang et al., CVPR 2023, arXiv:2303.16727 (g,
+with patches of 14 pixels). Tubelets of 2 x 16 x 16 are embedded by one convolution, a fixed sine table of positions
+is added, every tubelet attends to every other (fused attention, in timm's `Block`), and the mean over all tubelets is
+normalised: the feature of the network's last linear layer. With a feature per tubelet time it is the mean over that
+time's tubelets, in the order of AdaTAD (arXiv:2311.17241), with that norm, and without AdaTAD's interpolation to one
+position per frame. Two things are written otherwise than in the published code and compute the same: keys have a bias
+here, which softmax cancels (their weights have it at zero), and drop path is drawn per snippet seed.
 
-The table is made for the native 16 frames at 224 pixels, row by row over all tubelets; for other sizes it is interpolated,
-linearly in time and bicubically in space, so that a position keeps the code that it was trained with.
+The table is made for the native 16 frames at 224 pixels, row by row over all tubelets; for other sizes it is
+interpolated, linearly in time and bicubically in space, so that a position keeps the code that it was trained with.
 
 frames (N,3,T,H,W) uint8 -> float -> tubelets (N, T/2 * H/16 * W/16, D) + table -> blocks -> mean, norm -> (N, D),
 or (N, T/2, D) with a feature per tubelet time.

@@ -5,8 +5,9 @@ safetensors     its weights, under the names of torchvision or timm where the en
 torch_export    the whole forward pass as a program of `torch.export` (.pt2): no code of this project is needed to run it
 onnx            the same as an ONNX graph; needs the extra `onnx`
 
-The two programs take (N, 3, T, H, W) uint8 RGB frames, any number N of snippets, and give (N, D) features, or (N, R, D) of an
-encoder with R features per snippet; frames are normalised inside. T, H and W are those of the run's full fidelity. A program is written only if it gives what the encoder gives.
+The two programs take (N, 3, T, H, W) uint8 RGB frames, any number N of snippets, and give (N, D) features, or
+(N, R, D) of an encoder with R features per snippet; frames are normalised inside. T, H and W are those of the run's full
+fidelity. A program is written only if it gives what the encoder gives.
 """
 
 import json

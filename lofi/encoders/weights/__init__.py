@@ -7,8 +7,8 @@
     networks      which networks of torchvision and timm a file may hold
     describe      what a file is, and which encoder takes it: python -m lofi.encoders.weights FILE
 
-Every tensor of a file must end in the encoder, but for the old task's head and the like, which are dropped by rule; every
-tensor of the encoder must come from the file. `encoder.allow_unmatched` names the exceptions.
+Every tensor of a file must end in the encoder, but for the old task's head and the like, which are dropped by rule;
+every tensor of the encoder must come from the file. `encoder.allow_unmatched` names the exceptions.
 """
 
 from lofi.encoders.weights.loading import WeightsReport, load_encoder_weights

@@ -7,8 +7,9 @@
     python -m lofi.encoders.weights hf:MCG-NJU/videomae-base-finetuned-kinetics
     python -m lofi.encoders.weights model.pth --encoder tsm network=resnet50 'allow_unmatched=[layer3.*.nl.*]'
 
-Known are weights of torchvision and timm (by name or as a file), of the repositories of TSM, TSP, VideoMAE (V1, V2) and Video
-Swin, of MMAction2 (TSM, R(2+1)D, Swin, VideoMAE), of Hugging Face's VideoMAE, and of this program. Nothing is written.
+Known are weights of torchvision and timm (by name or as a file), of the repositories of TSM, TSP, VideoMAE (V1, V2)
+and Video Swin, of MMAction2 (TSM, R(2+1)D, Swin, VideoMAE), of Hugging Face's VideoMAE, and of this program. Nothing
+is written.
 
 Exit code: 0 where the weights fit an encoder (the named one), 1 where they do not, 2 where they cannot be read.
 """

@@ -114,7 +114,8 @@ def load_encoder_weights(
         raise ValueError(
             f"encoder.weights: {found.where} (names of {fit.family.name}) does not fit {type(encoder).__name__}. "
             f"{fit.problems()}. Choose the encoder and options that the weights were made with (`python -m "
-            f"lofi.encoders.weights` says which), or allow what may differ: encoder.allow_unmatched.{_hint(encoder, found.state)}"
+            "lofi.encoders.weights` says which), or allow what may differ: encoder.allow_unmatched."
+            f"{_hint(encoder, found.state)}"
         )
     encoder.load_state_dict(fit.loaded, strict=False)
     absent = set(encoder.state_dict()) - set(fit.loaded) - set(fit.initial)

@@ -1,8 +1,8 @@
 """Which networks of torchvision and timm a file may hold, by its keys and shapes.
 
-`tsm` and `image` are told their network by the library's name for it, which no file says. Here are the names that may be meant; only
-holding the file against each says which are. Told are ResNet, ResNeXt, RegNet and ConvNeXt of torchvision, RegNet, ConvNeXt and plain
-vision transformers of timm.
+`tsm` and `image` are told their network by the library's name for it, which no file says. Here are the names that may
+be meant; only holding the file against each says which are. Told are ResNet, ResNeXt, RegNet and ConvNeXt of
+torchvision, RegNet, ConvNeXt and plain vision transformers of timm.
 """
 
 import re

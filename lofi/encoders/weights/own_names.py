@@ -1,7 +1,7 @@
 """Each encoder's names for the tensors of the library module that it is made of.
 
-An encoder keeps the library's names where it can. Where it wraps modules, the patterns here lead from the library's names to
-its own; the way back, for exports, goes through the same patterns.
+An encoder keeps the library's names where it can. Where it wraps modules, the patterns here lead from the library's
+names to its own; the way back, for exports, goes through the same patterns.
 """
 
 import re

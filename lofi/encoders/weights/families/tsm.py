@@ -1,6 +1,7 @@
 """Weights of the temporal-shift-module repository (Lin et al., ICCV 2019): TSN around torchvision's ResNet.
 
-`base_model.*` is the ResNet, whose shifted convolutions lie one module deeper (`conv1.net`); `new_fc` is the classifier.
+`base_model.*` is the ResNet, whose shifted convolutions lie one module deeper (`conv1.net`); `new_fc` is the
+classifier.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
 """Weights of VideoMAE (Tong et al., NeurIPS 2022) and VideoMAE V2: their own files, MMAction2's and Hugging Face's.
 
-All three have separate biases of queries and values, none of keys; here they are one bias of `qkv` with zeros between, as
-timm's attention wants it. A fine-tuned model ends in `fc_norm` (on the mean of its tokens) and a head. A pre-trained one
-has its encoder under `encoder.`, a decoder, and a norm of every token in place of `fc_norm`: like VideoMAE's own fine-tuning
-we do not use that norm, and `fc_norm` starts as built. The position table is the fixed sine table and not read; a learnt one
-is no such table and does not fit.
+All three have separate biases of queries and values, none of keys; here they are one bias of `qkv` with zeros
+between, as timm's attention wants it. A fine-tuned model ends in `fc_norm` (on the mean of its tokens) and a head. A
+pre-trained one has its encoder under `encoder.`, a decoder, and a norm of every token in place of `fc_norm`: like
+VideoMAE's own fine-tuning we do not use that norm, and `fc_norm` starts as built. The position table is the fixed
+sine table and not read; a learnt one is no such table and does not fit.
 """
 
 import re
