@@ -127,7 +127,7 @@ def test_page_shows_the_numbers_of_the_rows_in_percent_and_units(tmp_path: Path)
     expected = ["81.0 ± 1.4", "+40.0 ± 0.0", "97.2", "64.8", "30.0 MiB", "1,234", "2 min 05 s"]
     assert ["lofi_s", *expected] in read.rows
     assert ["tac_tiny", "shared", "train", "2", "1 min 01 s", "77.0 MiB", "456", "6"] in read.rows
-    assert ["lofi_s", "1", "82.0", "30.0 MiB", "1,234", "2 min 05 s", "54,321"] in read.rows
+    assert ["lofi_s", "1", "82.0", "30.0 MiB", "1,234", "2 min 05 s", "-", "54,321"] in read.rows
 
 
 def test_page_says_the_result_and_how_it_was_made(tmp_path: Path) -> None:
