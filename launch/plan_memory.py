@@ -11,6 +11,8 @@ fidelity, batch and chunk that fit, in the order of their predicted cost, each w
 """
 
 import argparse
+import gc
+from importlib import import_module
 
 
 def main() -> int:
@@ -40,6 +42,8 @@ def main() -> int:
     if not files:
         parser.error("no recipe is given, only overrides")
 
+    gc.disable()  # imports make a million objects that stay: searching them for garbage takes seconds
+    import_module("torch._dynamo")  # what optimizers and checkpoints import when they are first used
     from lofi.command import run_command
     from lofi.config.objectives import OWN_PARTS
     from lofi.stages.budget import run_budget
@@ -47,6 +51,9 @@ def main() -> int:
     from lofi.stages.plan import PlanOptions, run_plan, training_files
     from lofi.stages.synthetic_input import Assumed
     from sola import PARTS as SOLA
+
+    gc.freeze()
+    gc.enable()
 
     def plan() -> None:
         options = PlanOptions(
