@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lofi.config.objectives import Modules, ObjectiveKind, Parts
+from lofi.config.objective_kinds import Modules, ObjectiveKind, Parts
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import AnnotatedVideo, Annotations
 from lofi.data.feature_failures import failed_videos, refuse_failed_videos

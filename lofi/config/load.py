@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import (
     Choice,
     ExtractionRecipe,

@@ -1,6 +1,6 @@
 """The objectives that a recipe can name.
 
-`OBJECTIVES` is the table of lofi's own. A package beside lofi adds its objectives and adapters by `Parts`, which the
+`OBJECTIVES` is the table of lofi's own. A package beside lofi adds its objectives and adapters by `objective_kinds.Parts`, which the
 scripts hand to `config.load.load_recipe`; lofi itself never imports such a package.
 """
 
@@ -20,8 +20,6 @@ from lofi.segments import Window
 
 if TYPE_CHECKING:
     from lofi.config.recipe import Recipe
-
-__all__ = ["OBJECTIVES", "OWN_PARTS", "Modules", "ObjectiveKind", "Parts"]
 
 
 def _tal_windows(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[Window]:

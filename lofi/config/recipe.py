@@ -6,7 +6,7 @@
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
-from lofi.config.objectives import ObjectiveKind
+from lofi.config.objective_kinds import ObjectiveKind
 from lofi.config.positions import check_extracted_positions, check_positions
 from lofi.data.data_config import AUGMENTATIONS, DataConfig
 from lofi.data.grid import ONLY_FOR_HEADS, GridConfig

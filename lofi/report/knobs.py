@@ -24,13 +24,12 @@ class Knob:
     """What a value means."""
     made: str
     """What else one must know to make the numbers again."""
-    in_percent: bool
     is_labels: bool
-    """Values lie by their logarithm, and spreads are bars of one deviation beside one another; else bands."""
+    """Values are percents and lie by their logarithm, and spreads are bars of one deviation beside one another; else bands."""
 
     def text(self, value: float) -> str:
         """A value: "0.8", "25 %"."""
-        return f"{100 * value:g} %" if self.in_percent else f"{value:g}"
+        return f"{100 * value:g} %" if self.is_labels else f"{value:g}"
 
     def listed(self, values: Sequence[float]) -> str:
         """Values in words: "0, 0.5 and 1"."""
@@ -51,7 +50,6 @@ SCENE_CORRELATION = Knob(
     axis="scene correlation (how often the scene tells the class)",
     note="Scene correlation: share of the videos whose scene is their class's own.",
     made="each has a report of its own in its folder scene_correlation_VALUE",
-    in_percent=False,
     is_labels=False,
 )
 
@@ -71,7 +69,6 @@ LABELLED_SHARE = Knob(
         "stages that train on labels had data.labelled_share and data.repeat_labelled=true; each share has a report of its "
         "own in its folder labelled_share_VALUE"
     ),
-    in_percent=True,
     is_labels=True,
 )
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lofi.config.load import load_recipe
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import Recipe
 from lofi.engine.run_directory import RunDirectory, package_versions
 from lofi.files import write_json

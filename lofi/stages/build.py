@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lofi.config.objectives import Modules
+from lofi.config.objective_kinds import Modules
 from lofi.config.recipe import Choice, Recipe
 from lofi.data.annotations import (
     NUM_NAMES_SHOWN,

@@ -20,7 +20,8 @@ from lofi.config.load import (
     load_recipe,
     read_with_overrides,
 )
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import ExtractionRecipe, Recipe
 from lofi.data.synthetic import SyntheticConfig, benchmark_paths
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import ExtractionRecipe
 from lofi.data.decode import DecodeError
 from lofi.data.synthetic import benchmark_paths, write_benchmark

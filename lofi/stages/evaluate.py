@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lofi.config.load import load_recipe
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import Annotations, read_annotations
 from lofi.data.feature_windows import FeatureWindows

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lofi.config.load import load_recipe
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import Recipe
 from lofi.encoders.build import build_encoder
 from lofi.encoders.lora import merge_lora

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lofi.config.load import load_recipe
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import Recipe
 
 

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 import torch
 
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import Annotations, read_annotations
 from lofi.data.decode import DecodeError, open_video

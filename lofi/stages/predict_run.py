@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lofi.config.load import build_from_plain, load_extraction_recipe, load_recipe
-from lofi.config.objectives import Parts
+from lofi.config.objective_kinds import Parts
 from lofi.config.recipe import Recipe
 from lofi.data.annotations import read_annotations
 from lofi.data.decode import Resize

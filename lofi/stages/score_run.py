@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from lofi.config.load import load_recipe
-from lofi.config.objectives import OWN_PARTS, Parts
+from lofi.config.objective_kinds import Parts
+from lofi.config.objectives import OWN_PARTS
 from lofi.engine.run_directory import RunDirectory
 from lofi.evaluation.mean_average_precision import EvaluationConfig
 from lofi.stages.evaluate import evaluate_run
