@@ -21,8 +21,9 @@ TIMESTAMP_TOLERANCE_SEC = 0.001
 
 _EPSILON = 1e-6
 
-ONLY_FOR_HEADS = ("training", "crop_share", "crop_visible", "prediction")
-"""Options of the grid that say what a head is trained on and predicts, and nothing of an extraction."""
+ONLY_FOR_HEADS = ("overlap", "training", "crop_share", "crop_visible", "prediction")
+"""Options of the grid that say what a head is trained on and predicts, and nothing of an extraction: its windows lie side by
+side (`consecutive_windows`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

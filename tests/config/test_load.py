@@ -379,6 +379,10 @@ def test_interpolation_is_refused(changes, key, refuse):
         ({"data__flip": True}, r"^data\.flip has no effect in an extraction recipe"),
         ({"data__clips_per_segment": 2}, r"^data\.clips_per_segment has no effect in an extraction recipe"),
         ({"data__training_subset": "x"}, r"^data\.training_subset has no effect in an extraction recipe"),
+        (
+            {"grid__mode": "sliding", "grid__window_sec": 4.0, "grid__overlap": 0.25},
+            r"^grid\.overlap has no effect in an extraction recipe",
+        ),
         ({"encoder__frozen_stages": 1}, r"^encoder\.frozen_stages has no effect in an extraction recipe"),
         ({"encoder__dropout": 0.5}, r"^encoder\.dropout has no effect in an extraction recipe"),
         ({"fidelity__reduction": "space"}, r"^fidelity\.reduction is space; .* only none is allowed"),

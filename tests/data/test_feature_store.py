@@ -99,9 +99,16 @@ def test_what_an_older_version_began_goes_on_where_new_options_are_at_their_defa
 
 
 def test_what_the_grid_says_of_heads_plays_no_part(tmp_path):
-    of_heads = {"training": "crops", "crop_share": 0.9, "crop_visible": 0.5, "prediction": "videos"}
-    create_feature_directory(tmp_path, replace(MANIFEST, grid={**MANIFEST.grid, **of_heads}))
-    create_feature_directory(tmp_path, MANIFEST)
+    sliding = replace(MANIFEST, grid={"mode": "sliding", "window_sec": 8.0})
+    of_heads = {
+        "overlap": 0.25,
+        "training": "crops",
+        "crop_share": 0.9,
+        "crop_visible": 0.5,
+        "prediction": "videos",
+    }
+    create_feature_directory(tmp_path, replace(sliding, grid={**sliding.grid, **of_heads}))
+    create_feature_directory(tmp_path, sliding)
 
 
 def test_the_least_manifest_of_the_docstring_is_enough(tmp_path):
