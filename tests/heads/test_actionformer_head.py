@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from lofi.config.load import load_recipe
+from lofi.engine.optimizers import is_decayed
 from lofi.heads import HEADS, rank_counts
 from lofi.heads.actionformer.config import ActionFormerConfig
 from lofi.heads.actionformer.losses import running_share, smoothed
@@ -253,9 +256,23 @@ def test_wrong_feature_width_is_named() -> None:
         ({"class_prior": 0.0}, r"head\.class_prior is 0\.0"),
         ({"centre_radius": 0.0}, r"head\.centre_radius is 0\.0; it must be greater than 0"),
         ({"regression_weight": -1.0}, r"head\.regression_weight is -1\.0"),
+        ({"relative_positions": True, "window": None}, r"relative_positions has no effect with window: null"),
+        ({"relative_positions": True, "window": 1}, r"relative_positions has no effect with window: 1"),
+        ({"levels": 3, "ranges": [[0, 4], [2, 8]]}, r"head\.ranges has 2 ranges; .* each level: 3"),
+        ({"levels": 2, "ranges": [[0, 4], [8, 2]]}, r"head\.ranges\[1\] is \[8, 2\]; it must be \[lowest"),
+        ({"levels": 2, "ranges": [[0, 4], [2, 8, 9]]}, r"head\.ranges\[1\] is \[2, 8, 9\]"),
+        ({"levels": 2, "ranges": [[1, 4], [2, 8]]}, r"head\.ranges begins at 1; it must begin at 0"),
+        ({"levels": 2, "ranges": [[0, 8], [0, 4]]}, r"neither end may fall from level to level"),
+        ({"levels": 2, "ranges": [[0, 4], [5, 8]]}, r"distances from 4 to 5 are learned by nobody"),
+        (
+            {"levels": 1, "ranges": [[0, 9]], "first_range": 2.0},
+            r"head\.first_range is 2\.0 but has no effect",
+        ),
+        ({"streams": [[4, 300], [2, 300]]}, r"head\.streams have 600 channels .* head\.embed_width \(512\)"),
+        ({"streams": [[4, 512], [2]]}, r"head\.streams\[1\] is \[2\]; it must be \[width, channels\]"),
     ],
 )
-def test_config_names_the_wrong_key(changes: dict[str, float], message: str) -> None:
+def test_config_names_the_wrong_key(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ActionFormerConfig(**changes)  # type: ignore[arg-type]
 
@@ -298,6 +315,60 @@ def test_top_level_sees_all_positions_where_it_should() -> None:
         head = small_head(window=3, embed_layers=1, full_top_level=sees_all).eval()
         before, after = (head(x, mask=mask).logits[0, first_of_top] for x in (features, moved))
         assert torch.equal(before, after) != sees_all
+
+
+def test_relative_positions_are_of_the_local_levels_alone_and_learned() -> None:
+    head = small_head(relative_positions=True, full_top_level=True)
+    features, mask, targets = batch(12, valid=9)
+    head.losses(features, mask=mask, targets=targets).total.backward()
+    biases = {name: each for name, each in head.named_parameters() if name.endswith("relative_positions")}
+    assert len(biases) == 2  # of the stem and the second level; the third attends to all positions
+    for name, bias in biases.items():
+        assert bias.shape == (2, 5)
+        assert bias.grad is not None, name
+        assert (bias.grad != 0).any(), name
+        assert not is_decayed(name, bias)
+    with torch.no_grad():
+        for bias in biases.values():
+            bias.zero_()
+    without = small_head(full_top_level=True)
+    without.load_state_dict({k: v for k, v in head.state_dict().items() if k not in biases})
+    both = [each.eval()(features, mask=mask).logits for each in (head, without)]
+    torch.testing.assert_close(*both)
+    assert not any("relative" in name for name in without.state_dict())
+
+
+def test_streams_are_projected_each_by_itself() -> None:
+    head = small_head(streams=[[4, 3], [2, 5]]).eval()
+    assert head.pyramid.streams is not None
+    features, mask, targets = batch(12, valid=9)
+    seen = head.pyramid.streams(features, mask)
+    first, second = (each.conv for each in head.pyramid.streams.projections)
+    for row, length in ((0, 12), (1, 9)):
+        for place in range(length):
+            wanted = torch.cat(
+                [
+                    conv.weight[:, :, 0] @ part + conv.bias
+                    for conv, part in ((first, features[row, :4, place]), (second, features[row, 4:, place]))
+                ]
+            )
+            torch.testing.assert_close(seen[row, :, place], wanted)
+    poisoned = features.masked_fill(~mask[:, None], float("nan"))
+    losses = [head.losses(x, mask=mask, targets=targets).total for x in (features, poisoned)]
+    torch.testing.assert_close(*losses)
+    with pytest.raises(ValueError, match=r"head\.streams have widths \[4, 1\], 5 together, but .* width 6"):
+        small_head(streams=[[4, 3], [1, 5]])
+
+
+@pytest.mark.parametrize("head", ["actionformer", "tridet"])
+def test_what_is_published_for_epic_kitchens_and_ego4d_can_be_said_in_a_recipe(head: str) -> None:
+    recipe = load_recipe(
+        Path(__file__).parents[2] / "configs/thumos14" / f"frozen_{head}.yaml",
+        ["head.levels=3", "head.ranges=[[0,4],[2,8],[4,10000]]", "head.streams=[[2304,384],[1536,128]]"],
+    )
+    assert recipe.head is not None
+    assert recipe.head.config.level_ranges == [(0.0, 4.0), (2.0, 8.0), (4.0, 10000.0)]
+    assert recipe.head.config.streams == [[2304, 384], [1536, 128]]
 
 
 def test_class_agnostic_head_learns_one_class_and_says_none() -> None:

@@ -30,10 +30,32 @@ def test_local_attention_equals_slow_loop(
     torch.testing.assert_close(fast * mask[:, None, :, None], slow)
 
 
+@pytest.mark.parametrize("length", [1, 4, 11])
+@pytest.mark.parametrize("window", [1, 3, 7])
+@pytest.mark.parametrize("dense_max_length", [0, 128])
+def test_relative_biases_and_their_gradients_equal_the_slow_loop(
+    length: int, window: int, dense_max_length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "DENSE_MAX_LENGTH", dense_max_length)
+    monkeypatch.setattr(blocks, "QUERY_BLOCK", 4)
+    query, key, value, mask = random_inputs(length)
+    results = []
+    for attend in (local_attention, slow_local_attention):
+        torch.manual_seed(1)
+        bias = torch.randn(3, window, dtype=torch.float64, requires_grad=True)
+        out = attend(query, key, value, mask=mask, window=window, bias=bias) * mask[:, None, :, None]
+        (gradient,) = torch.autograd.grad(out.square().sum(), bias)
+        results.append((out, gradient))
+    torch.testing.assert_close(results[0], results[1])
+    without = local_attention(query, key, value, mask=mask, window=window)
+    zero = local_attention(query, key, value, mask=mask, window=window, bias=torch.zeros_like(bias))
+    torch.testing.assert_close(zero, without)
+
+
 def test_attention_where_everything_is_masked_is_finite() -> None:
     query, key, value, mask = random_inputs(6)
-    for window in (3, None):
-        out = local_attention(query, key, value, mask=torch.zeros_like(mask), window=window)
+    for window, bias in ((3, None), (3, torch.zeros(3, 3, dtype=torch.float64)), (None, None)):
+        out = local_attention(query, key, value, mask=torch.zeros_like(mask), window=window, bias=bias)
         assert torch.isfinite(out).all()
 
 
@@ -50,10 +72,10 @@ def test_blocked_attention_has_the_gradient_of_dense_attention(monkeypatch: pyte
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_block_ignores_masked_positions_even_nan(stride: int) -> None:
+@pytest.mark.parametrize(("stride", "relative"), [(1, False), (2, False), (2, True)])
+def test_block_ignores_masked_positions_even_nan(stride: int, relative: bool) -> None:
     torch.manual_seed(0)
-    block = TransformerBlock(6, num_heads=2, window=5, stride=stride).double()
+    block = TransformerBlock(6, num_heads=2, window=5, stride=stride, relative_positions=relative).double()
     torch.nn.init.ones_(block.attention_path.scale)
     x = torch.randn(2, 6, 9, dtype=torch.float64)
     mask = torch.arange(9) < torch.tensor([[9], [5]])

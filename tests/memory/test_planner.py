@@ -31,6 +31,7 @@ RECIPES = {
         "train__gradient_clipping": 0,
     },
     "stages frozen": {"encoder__frozen_stages": 2},
+    "relative positions": {"head__relative_positions": True, "head__ranges": "[[0,4],[2,99]]"},
 }
 FILES = {
     "chunked with blocks": "chunked_tiny_actionformer",
@@ -39,6 +40,7 @@ FILES = {
     "detached": "chunked_tiny_actionformer",
     "sgd": "full_tiny_actionformer",
     "stages frozen": "full_tiny_actionformer",
+    "relative positions": "full_tiny_actionformer",
 }
 
 

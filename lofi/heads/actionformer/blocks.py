@@ -1,10 +1,10 @@
 """Masked convolution, local self-attention and the transformer block of ActionFormer.
 
 Source: Zhang, Wu and Li, "ActionFormer: Localizing Moments of Actions with Transformers", ECCV 2022, section 3.2
-(local multi-head self-attention, channel-wise scaling of both branches, downsampling by a strided depthwise convolution).
-Written from the paper. What differs: positions are masked before each operator that mixes positions instead of after it,
-so that whatever stands at a masked position, NaN included, cannot reach a valid one, and a window padded to a greater
-length gives the features of the unpadded one.
+(local multi-head self-attention, channel-wise scaling of both branches, downsampling by a strided depthwise convolution);
+relative position biases as its code has them (`use_rel_pe`, in local attention alone). What differs: positions are
+masked before each operator that mixes positions instead of after it, so that whatever stands at a masked position, NaN
+included, cannot reach a valid one, and a window padded to a greater length gives the features of the unpadded one.
 
 Shapes: x is (B, C, L) float, mask is (B, L) bool, True where valid. A stride of 2 makes L into ceil(L / 2).
 """
@@ -21,30 +21,56 @@ QUERY_BLOCK = 64
 """Queries that share one stretch of keys when L is greater: memory is L x (64 + window), not L x L."""
 
 
-def local_attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, window: int | None) -> Tensor:
+def local_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor,
+    window: int | None,
+    bias: Tensor | None = None,
+) -> Tensor:
     """Multi-head attention of each position to the valid positions at most (window - 1) / 2 away.
 
     Args:
         query: (B, H, L, d), and key and value of the same shape; H heads.
         mask: (B, L) bool. A masked key is seen by nobody, except by itself, so that every row has a finite result.
         window: odd number of positions; None is full attention.
+        bias: (H, window) added to the scaled products of query i and key j, number j - i + (window - 1) / 2 of its head; only
+            with a window.
 
     Returns:
         (B, H, L, d). What stands at masked positions is finite and means nothing.
     """
     length = query.shape[2]
-    if window is None or window >= 2 * length - 1:
+    if window is None or (bias is None and window >= 2 * length - 1):
         allowed = mask[:, None, :] | torch.eye(length, dtype=torch.bool, device=mask.device)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, None])
     if length <= DENSE_MAX_LENGTH:
         index = torch.arange(length, device=mask.device)
         distance = (index[:, None] - index[None, :]).abs()
-        allowed = (mask[:, None, :] & (distance <= window // 2)) | (distance == 0)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, None])
-    return _block_attention(query, key, value, mask=mask, reach=window // 2)
+        allowed = ((mask[:, None, :] & (distance <= window // 2)) | (distance == 0))[:, None]
+        if bias is not None:
+            allowed = _biased(allowed, bias, reach=window // 2, ahead=0)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+    return _block_attention(query, key, value, mask=mask, reach=window // 2, bias=bias)
 
 
-def _block_attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, reach: int) -> Tensor:
+def _biased(allowed: Tensor, bias: Tensor, *, reach: int, ahead: int) -> Tensor:
+    """(N, 1, Q, S) bool, bias (H, 2 reach + 1) -> (N, H, Q, S): the bias of each query and key, -inf where it is not allowed.
+
+    The first key lies `ahead` positions before the first query.
+    """
+    queries, keys = allowed.shape[2:]
+    # By distance from 1 - Q - ahead to S - 1 - ahead, then a stretch of it for each query. No index, whose backward adds in
+    # no fixed order.
+    by_distance = F.pad(bias, (queries - 1 + ahead - reach, keys - 1 - ahead - reach))
+    return torch.where(allowed, by_distance.unfold(1, keys, 1).flip(1), -torch.inf)
+
+
+def _block_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, reach: int, bias: Tensor | None
+) -> Tensor:
     """The same as the band mask, computed for blocks of queries, each with the keys that it can reach."""
     batch, heads, length, width = query.shape
     num_blocks = -(-length // QUERY_BLOCK)
@@ -64,9 +90,11 @@ def _block_attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor,
         - torch.arange(QUERY_BLOCK, device=mask.device)[:, None]
         - reach
     )
-    allowed = (valid[:, :, None, :] & (offset.abs() <= reach)) | (offset == 0)
+    allowed = ((valid[:, :, None, :] & (offset.abs() <= reach)) | (offset == 0)).flatten(0, 1)[:, None]
+    if bias is not None:
+        allowed = _biased(allowed, bias, reach=reach, ahead=reach)
     out = F.scaled_dot_product_attention(
-        queries, blocks_of_keys(key), blocks_of_keys(value), attn_mask=allowed.flatten(0, 1)[:, None]
+        queries, blocks_of_keys(key), blocks_of_keys(value), attn_mask=allowed
     )
     return out.unflatten(0, (batch, num_blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
 
@@ -121,8 +149,17 @@ class ConvNormRelu(nn.Module):
 class LocalAttention(nn.Module):
     """Self-attention whose queries, keys and values come from depthwise convolutions, strided to downsample."""
 
+    relative_positions: nn.Parameter | None
+
     def __init__(
-        self, width: int, *, num_heads: int, window: int | None, stride: int, dropout: float
+        self,
+        width: int,
+        *,
+        num_heads: int,
+        window: int | None,
+        stride: int,
+        dropout: float,
+        relative_positions: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads, self.window, self.stride = num_heads, window, stride
@@ -133,6 +170,10 @@ class LocalAttention(nn.Module):
         self.projections = nn.ModuleList(_linear(width, width) for _ in range(3))
         self.output = _linear(width, width)
         self.dropout = nn.Dropout(dropout)
+        self.relative_positions = None
+        if relative_positions and window is not None:
+            self.relative_positions = nn.Parameter(torch.empty(num_heads, window))
+            nn.init.trunc_normal_(self.relative_positions, std=(2.0 / width) ** 0.5)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, C, L), mask (B, L) -> (B, C, ceil(L / stride))."""
@@ -140,7 +181,14 @@ class LocalAttention(nn.Module):
             project(norm(conv(x, mask).transpose(1, 2))).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for conv, norm, project in zip(self.convs, self.norms, self.projections, strict=True)
         )
-        out = local_attention(query, key, value, mask=mask[:, :: self.stride], window=self.window)
+        out = local_attention(
+            query,
+            key,
+            value,
+            mask=mask[:, :: self.stride],
+            window=self.window,
+            bias=self.relative_positions,
+        )
         return self.dropout(self.output(out.transpose(1, 2).flatten(2))).transpose(1, 2)
 
 
@@ -181,12 +229,18 @@ class TransformerBlock(nn.Module):
         stride: int = 1,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        relative_positions: bool = False,
     ) -> None:
         super().__init__()
         self.stride = stride
         self.attention_norm = ChannelNorm(width)
         self.attention = LocalAttention(
-            width, num_heads=num_heads, window=window, stride=stride, dropout=dropout
+            width,
+            num_heads=num_heads,
+            window=window,
+            stride=stride,
+            dropout=dropout,
+            relative_positions=relative_positions,
         )
         self.attention_path = ScaledPath(width, drop=drop_path)
         self.perceptron = nn.Sequential(

@@ -1,6 +1,8 @@
 """Options of ActionFormer, and those that every head on its pyramid has."""
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +15,9 @@ class PyramidHeadConfig:
     """Convolutions of the input projection."""
     embed_kernel: int = 3
     """Their kernel, snippets (odd)."""
+    streams: list[list[int]] | None = None
+    """[width, channels] of each of several features that lie side by side (`data.joined_features`): each is first projected to its
+    channels by itself, which are embed_width together (as published for Ego4D). null: the features are one."""
     position_embedding: bool = False
     """Add a sine position table, by snippet index, to the projected features."""
     stem_layers: int = 2
@@ -29,8 +34,11 @@ class PyramidHeadConfig:
     """Share of samples for which a residual branch is dropped in training."""
     first_range: float = 4.0
     """The first level regresses distances up to this many snippets, the next from there to twice as many, and so on."""
+    ranges: list[list[float]] | None = None
+    """[lowest, highest] distance that each level regresses, snippets, in place of first_range; they may overlap: [[0, 4], [2, 8],
+    [4, 16], [8, 32], [16, 64], [32, 10000]] is published for EPIC-Kitchens. Lengths beyond the last are learned by nobody."""
     centre_radius: float = 1.5
-    """Only locations this near to a segment's centre learn it, strides of their level."""
+    """Only locations this near to a segment's centre learn it, strides of their level; .inf: all inside it do."""
     class_agnostic: bool = False
     """Learn actions as one class, without their names; postprocess.video_scores then says the class of each (as published for
     ActivityNet)."""
@@ -77,6 +85,22 @@ class PyramidHeadConfig:
         for name in ("regression_weight", "min_length"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"head.{name} is {getattr(self, name)}; it must not be negative.")
+        if self.ranges is not None:
+            _check_ranges(self.ranges, levels=self.levels)
+            if self.first_range != 4.0:
+                raise ValueError(
+                    f"head.first_range is {self.first_range} but has no effect with head.ranges; remove one of the two."
+                )
+        if self.streams is not None:
+            _check_streams(self.streams, embed_width=self.embed_width)
+
+    @property
+    def level_ranges(self) -> list[tuple[float, float]]:
+        """[lower, upper) distance that each level regresses, snippets."""
+        if self.ranges is not None:
+            return [(lower, upper) for lower, upper in self.ranges]
+        bounds = [0.0, *(self.first_range * 2**level for level in range(self.levels - 1)), math.inf]
+        return list(pairwise(bounds))
 
     @property
     def needs_video_scores(self) -> bool:
@@ -94,6 +118,9 @@ class ActionFormerConfig(PyramidHeadConfig):
     """Positions that a position attends to on its level, itself included (odd); null for all of them."""
     full_top_level: bool = False
     """Attend to all positions of the last level, whatever the window (as published for ActivityNet)."""
+    relative_positions: bool = False
+    """Learn a bias of the attention for each head and each relative position inside the window (the published code's use_rel_pe,
+    off in its configurations); a level that attends to all positions has none, as there."""
     dropout: float = 0.0
     """Dropout share in the transformer blocks."""
 
@@ -109,6 +136,48 @@ class ActionFormerConfig(PyramidHeadConfig):
         check_shares(self, ("dropout",))
         if self.full_top_level and self.window is None:
             raise ValueError("head.full_top_level has no effect with window: null; remove it.")
+        if self.relative_positions and self.window in (None, 1):
+            raise ValueError(
+                f"head.relative_positions has no effect with window: {self.window or 'null'}; it needs a window of 3 or more."
+            )
+
+
+def _check_ranges(ranges: list[list[float]], *, levels: int) -> None:
+    if len(ranges) != levels:
+        raise ValueError(
+            f"head.ranges has {len(ranges)} ranges; it needs one of each level: {levels} (head.levels)."
+        )
+    for place, each in enumerate(ranges):
+        if len(each) != 2 or not 0.0 <= each[0] < each[1]:
+            raise ValueError(
+                f"head.ranges[{place}] is {each}; it must be [lowest, highest] with 0 <= lowest < highest."
+            )
+    if ranges[0][0] > 0.0:
+        raise ValueError(
+            f"head.ranges begins at {ranges[0][0]}; it must begin at 0, or short actions are learned by nobody."
+        )
+    for place, (before, after) in enumerate(pairwise(ranges), start=1):
+        if after[0] < before[0] or after[1] < before[1]:
+            raise ValueError(
+                f"head.ranges[{place}] is {after}, after {before}; neither end may fall from level to level."
+            )
+        if after[0] > before[1]:
+            raise ValueError(
+                f"head.ranges[{place}] is {after}, after {before}: distances from {before[1]} to {after[0]} are learned by nobody."
+            )
+
+
+def _check_streams(streams: list[list[int]], *, embed_width: int) -> None:
+    for place, each in enumerate(streams):
+        if len(each) != 2 or min(each) < 1:
+            raise ValueError(
+                f"head.streams[{place}] is {each}; it must be [width, channels], each at least 1."
+            )
+    channels = sum(each[1] for each in streams)
+    if channels != embed_width:
+        raise ValueError(
+            f"head.streams have {channels} channels together; they must have head.embed_width ({embed_width})."
+        )
 
 
 def check_odd(config: object, names: tuple[str, ...], *, null: str = "") -> None:

@@ -4,8 +4,7 @@ Source: Zhang, Wu and Li, "ActionFormer: Localizing Moments of Actions with Tran
 at each location the distances to start and end, not below 0, in strides of the location's level. Losses: focal (summed
 over valid locations) and distance-IoU (summed over positive ones), both divided by a running mean of the number of
 positive locations, which is the same on all ranks.
-Not built: relative position biases of the attention, which the published configurations for THUMOS14, ActivityNet, EPIC-Kitchens and
-Ego4D leave off. No weight depends on L: one head serves every number of snippets, also in turn.
+No weight depends on L: one head serves every number of snippets, also in turn.
 
 Shapes: features (B, D, L), mask (B, L) True where the snippet is valid, M locations of all levels.
 """
@@ -97,6 +96,7 @@ class ActionFormerHead(nn.Module):
                 stride=stride,
                 dropout=config.dropout,
                 drop_path=config.drop_path,
+                relative_positions=config.relative_positions,
             )
 
         self.pyramid = Pyramid(
@@ -104,6 +104,7 @@ class ActionFormerHead(nn.Module):
             width=width,
             embed_layers=config.embed_layers,
             embed_kernel=config.embed_kernel,
+            streams=config.streams,
             position_embedding=config.position_embedding,
             stem_layers=config.stem_layers,
             levels=config.levels,
@@ -134,9 +135,8 @@ class ActionFormerHead(nn.Module):
         raw_distances = at_least_float32(self.regression(x, location_mask))
         locations = pyramid_locations(
             features.shape[2],
-            levels=self.config.levels,
+            ranges=self.config.level_ranges,
             gap=self.pyramid.gap,
-            first_range=self.config.first_range,
             device=logits.device,
             dtype=logits.dtype,
         )

@@ -7,13 +7,13 @@ result equals running the heads level by level.
 Shapes: level p of L snippets has ceil(L / 2^p) positions; M is the length of all of them with the gaps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from lofi.heads.actionformer.blocks import ChannelNorm, ConvNormRelu
+from lofi.heads.actionformer.blocks import ChannelNorm, ConvNormRelu, MaskedConv
 from lofi.heads.masking import masked
 
 
@@ -34,21 +34,27 @@ class Locations:
 
 
 def pyramid_locations(
-    num_snippets: int, *, levels: int, gap: int, first_range: float, device: torch.device, dtype: torch.dtype
+    num_snippets: int,
+    *,
+    ranges: Sequence[tuple[float, float]],
+    gap: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Locations:
-    """The locations of a pyramid over `num_snippets`; `first_range` is the upper end of the first level's range."""
-    centres, level_of = [], []
-    for number in range(levels):
-        count = -(-num_snippets // 2**number) + (gap if number < levels - 1 else 0)
+    """The locations of a pyramid over `num_snippets`; `ranges` are its levels' [lower, upper)."""
+    centres, level_of, lowers, uppers = [], [], [], []
+    for number, (lower, upper) in enumerate(ranges):
+        count = -(-num_snippets // 2**number) + (gap if number < len(ranges) - 1 else 0)
         centres.append(torch.arange(count, device=device, dtype=dtype) * 2**number + 0.5)
         level_of.append(torch.full((count,), number, device=device))
+        lowers.append(torch.full((count,), lower, device=device, dtype=dtype))
+        uppers.append(torch.full((count,), upper, device=device, dtype=dtype))
     level = torch.cat(level_of)
-    stride = 2.0 ** level.to(dtype)
     return Locations(
         centre=torch.cat(centres),
-        stride=stride,
-        lower=torch.where(level == 0, 0.0, first_range * stride / 2),
-        upper=torch.where(level == levels - 1, torch.inf, first_range * stride),
+        stride=2.0 ** level.to(dtype),
+        lower=torch.cat(lowers),
+        upper=torch.cat(uppers),
         level=level,
     )
 
@@ -62,6 +68,25 @@ def sine_positions(x: Tensor) -> Tensor:
     return (torch.where(is_even, angle.sin(), angle.cos()) / width**0.5).to(x.dtype)
 
 
+class StreamProjections(nn.Module):
+    """Features side by side, each projected by itself: (B, D, L) -> (B, C, L), position by position."""
+
+    def __init__(self, streams: Sequence[Sequence[int]], *, feature_width: int) -> None:
+        """`streams` are [width, channels] of each; raises ValueError where the widths are not `feature_width` together."""
+        super().__init__()
+        self.widths = [width for width, _ in streams]
+        if sum(self.widths) != feature_width:
+            raise ValueError(
+                f"head.streams have widths {self.widths}, {sum(self.widths)} together, but the features have width "
+                f"{feature_width}."
+            )
+        self.projections = nn.ModuleList(MaskedConv(width, channels, kernel=1) for width, channels in streams)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        streams = zip(self.projections, x.split(self.widths, dim=1), strict=True)
+        return torch.cat([project(stream, mask) for project, stream in streams], dim=1)
+
+
 class Pyramid(nn.Module):
     """(B, D, L) features -> (B, C, M) pyramid features and their (B, M) mask."""
 
@@ -72,6 +97,7 @@ class Pyramid(nn.Module):
         width: int,
         embed_layers: int,
         embed_kernel: int,
+        streams: Sequence[Sequence[int]] | None,
         position_embedding: bool,
         stem_layers: int,
         levels: int,
@@ -82,8 +108,10 @@ class Pyramid(nn.Module):
         super().__init__()
         self.gap = gap
         self.position_embedding = position_embedding
+        self.streams = None if streams is None else StreamProjections(streams, feature_width=feature_width)
+        embedded = feature_width if streams is None else width
         self.embedding = nn.ModuleList(
-            ConvNormRelu(feature_width if layer == 0 else width, width, kernel=embed_kernel)
+            ConvNormRelu(embedded if layer == 0 else width, width, kernel=embed_kernel)
             for layer in range(embed_layers)
         )
 
@@ -92,7 +120,7 @@ class Pyramid(nn.Module):
         self.level_norms = nn.ModuleList(ChannelNorm(width) for _ in range(levels))
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x = features
+        x = features if self.streams is None else self.streams(features, mask)
         for layer in self.embedding:
             x = layer(x, mask)
         if self.position_embedding:

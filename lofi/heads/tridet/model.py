@@ -106,6 +106,7 @@ class TridetHead(nn.Module):
             width=width,
             embed_layers=config.embed_layers,
             embed_kernel=config.embed_kernel,
+            streams=config.streams,
             position_embedding=config.position_embedding,
             stem_layers=config.stem_layers,
             levels=config.levels,
@@ -135,9 +136,8 @@ class TridetHead(nn.Module):
         logits = at_least_float32(self.classification(x, location_mask)).transpose(1, 2)
         locations = pyramid_locations(
             features.shape[2],
-            levels=self.config.levels,
+            ranges=self.config.level_ranges,
             gap=self.pyramid.gap,
-            first_range=self.config.first_range,
             device=logits.device,
             dtype=logits.dtype,
         )
