@@ -3,7 +3,11 @@
 Each function returns key -> shape, and names the definition that it was read from.
 """
 
+import re
+
+import timm
 import torch
+import torchvision
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
@@ -188,3 +192,40 @@ def tsp_r2plus1d(*, blocks, own_middle, heads):
                 shapes |= batch_norm(f"{block}.downsample.1", wide)
             width = wide
     return prefixed("features.", shapes) | {key: shape for head in heads for key, shape in head.items()}
+
+
+def library(network, *, of="torchvision"):
+    """A network of torchvision or timm by name, head and all."""
+    create = torchvision.models.get_model if of == "torchvision" else timm.create_model
+    with torch.device("meta"):
+        return {key: tuple(tensor.shape) for key, tensor in create(network).state_dict().items()}
+
+
+def as_tsm(state):
+    """torchvision's ResNet -> the names of the temporal-shift-module project: data parallel, shifted convolutions wrapped, a new
+    head. Of tensors or shapes."""
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith("fc."):
+            renamed[f"module.new_{key}"] = value
+        else:
+            key = re.sub(r"^(layer\d\.\d+\.conv1)\.", r"\1.net.", key)
+            renamed[f"module.base_model.{key}"] = value
+    return renamed
+
+
+def as_mmaction2_tsm(state):
+    """torchvision's ResNet -> the names of MMAction2's ResNetTSM: convolution and norm inside one module. Of tensors or shapes."""
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith("fc."):
+            renamed[f"cls_head.fc_cls.{key.removeprefix('fc.')}"] = value
+            continue
+        key = re.sub(r"downsample\.0\.", "downsample.conv.", key)
+        key = re.sub(r"downsample\.1\.", "downsample.bn.", key)
+        key = re.sub(r"^(layer\d\.\d+)\.conv1\.", r"\1.conv1.conv.net.", key)
+        key = re.sub(r"^(layer\d\.\d+)\.conv([23])\.", r"\1.conv\2.conv.", key)
+        key = re.sub(r"^conv1\.", "conv1.conv.", key)
+        key = re.sub(r"(^|\.)bn(\d)\.", r"\1conv\2.bn.", key)
+        renamed[f"backbone.{key}"] = value
+    return renamed

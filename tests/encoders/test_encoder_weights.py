@@ -3,6 +3,7 @@
 import json
 import re
 
+import public_keys as keys
 import pytest
 import torch
 import torchvision
@@ -33,32 +34,12 @@ def video_state():
 
 
 def as_tsm(state):
-    """The names of the temporal-shift-module project: data parallel, shifted convolutions wrapped, a new head."""
-    renamed = {}
-    for key, value in state.items():
-        if key.startswith("fc."):
-            renamed[f"module.new_{key}"] = value
-        else:
-            key = re.sub(r"^(layer\d\.\d+\.conv1)\.", r"\1.net.", key)
-            renamed[f"module.base_model.{key}"] = value
-    return {"epoch": 50, "arch": "resnet18", "state_dict": renamed, "best_prec1": torch.tensor(74.1)}
+    content = keys.as_tsm(state)
+    return {"epoch": 50, "arch": "resnet18", "state_dict": content, "best_prec1": torch.tensor(74.1)}
 
 
 def as_mmaction2(state):
-    """The names of MMAction2's ResNetTSM: convolution and norm inside one module."""
-    renamed = {}
-    for key, value in state.items():
-        if key.startswith("fc."):
-            renamed[f"cls_head.fc_cls.{key.removeprefix('fc.')}"] = value
-            continue
-        key = re.sub(r"downsample\.0\.", "downsample.conv.", key)
-        key = re.sub(r"downsample\.1\.", "downsample.bn.", key)
-        key = re.sub(r"^(layer\d\.\d+)\.conv1\.", r"\1.conv1.conv.net.", key)
-        key = re.sub(r"^(layer\d\.\d+)\.conv2\.", r"\1.conv2.conv.", key)
-        key = re.sub(r"^conv1\.", "conv1.conv.", key)
-        key = re.sub(r"(^|\.)bn(\d)\.", r"\1conv\2.bn.", key)
-        renamed[f"backbone.{key}"] = value
-    return {"state_dict": renamed}
+    return {"state_dict": keys.as_mmaction2_tsm(state)}
 
 
 def as_torchvision(state):

@@ -1,4 +1,5 @@
-"""Every public source's keys and shapes: told apart, brought to our names, and computing what the original computes."""
+"""Public sources' tensors, brought to our names, compute what the original computes. (Which file is of which source:
+test_weights_command.py.)"""
 
 import re
 
@@ -20,83 +21,13 @@ from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD
 from lofi.encoders.video_resnet import open_r2plus1d
 from lofi.encoders.videomae import Videomae
 from lofi.encoders.videomae_sizes import Size
-from lofi.encoders.weights.describe import candidates, describe, meet
+from lofi.encoders.weights.describe import describe, meet
 from lofi.encoders.weights.families.mmaction2 import translate_swin
 from lofi.encoders.weights.families.videomae import OLD_HEAD, PRETRAINING, SINE_TABLE, TOKEN_NORM
 from lofi.encoders.weights.libraries import library_weights
 from lofi.encoders.weights.loading import fit_weights, load_encoder_weights
 from lofi.encoders.weights.networks import possible_networks
 from lofi.encoders.weights.sources import Source
-
-BASE = {"width": 768, "depth": 12}
-LARGE = {"width": 1024, "depth": 24}
-TSP_HEADS = [keys.layer("fc1", 200, 512), keys.layer("fc2", 2, 1024)]
-
-SOURCES = {
-    "videomae base, fine-tuned": (keys.videomae_finetuned(**BASE), "videomae", "videomae"),
-    "videomae base, pre-trained": (keys.videomae_pretrained(**BASE), "videomae", "videomae"),
-    "videomae small, Something": (
-        keys.videomae_finetuned(width=384, depth=12, classes=174),
-        "videomae",
-        "videomae size=small",
-    ),
-    "videomae V2 giant": (
-        keys.prefixed("module.", keys.videomae_finetuned(width=1408, depth=40, patch=14, hidden=6144)),
-        "videomae",
-        "videomae size=giant",
-    ),
-    "videomae V2 on the hub": (
-        keys.prefixed("model.", keys.videomae_encoder(**LARGE) | keys.norm("fc_norm", 1024)),
-        "videomae",
-        "videomae size=large",
-    ),
-    "hugging face's videomae": (
-        keys.hugging_face_videomae(**LARGE),
-        "hugging face videomae",
-        "videomae size=large",
-    ),
-    "mmaction2's videomae": (keys.mmaction2_videomae(**BASE), "mmaction2 videomae", "videomae"),
-    "mmaction2's Swin": (
-        keys.mmaction2_swin(width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)),
-        "mmaction2 swin",
-        "swin3d",
-    ),
-    "Video-Swin-Transformer's Swin": (
-        keys.mmaction2_swin(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), last_norm="norm"),
-        "mmaction2 swin",
-        "swin3d size=base",
-    ),
-    "mmaction2's R(2+1)D": (
-        keys.mmaction2_r2plus1d(),
-        "mmaction2 r2plus1d",
-        "r2plus1d depth=34 layout=mmaction2",
-    ),
-    "TSP's 34 layers": (
-        keys.tsp_r2plus1d(blocks=(3, 4, 6, 3), own_middle=True, heads=TSP_HEADS),
-        "tsp",
-        "r2plus1d depth=34",
-    ),
-    "TAC's 18 layers": (
-        keys.tsp_r2plus1d(blocks=(2, 2, 2, 2), own_middle=False, heads=[keys.layer("fc", 200, 512)]),
-        "tsp",
-        "r2plus1d",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_a_public_file_is_told_by_its_keys_and_fits_its_encoder(name):
-    shapes, family, encoder = SOURCES[name]
-    if encoder.split(" ")[0] not in ENCODERS:
-        pytest.skip(f"there is no encoder {encoder}")
-    source = Source(where="public.pth", state=keys.unfilled(shapes))
-    found = candidates(source.state)
-    best = found[0]
-    assert best.fit.is_whole, best.fit.problems()
-    assert (best.fit.family.name, best.title) == (family, encoder)
-    text = describe(source, found, weights="public.pth")
-    assert f"family    {family}: " in text
-    assert f"encoder.name={encoder.split(' ')[0]}" in text
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -1,6 +1,7 @@
 """Sources of weights by name, what is read of a checkpoint, and `python -m lofi.encoders.weights`."""
 
 import argparse
+import re
 import sys
 
 import public_keys as keys
@@ -53,6 +54,109 @@ def hub(tmp_path, monkeypatch):
             torch.save(state, snapshot / file)
 
     return put
+
+
+BASE = {"width": 768, "depth": 12}
+LARGE = {"width": 1024, "depth": 24}
+TSP_HEADS = keys.layer("fc1", 200, 512) | keys.layer("fc2", 2, 1024)
+TINY = {key: tuple(tensor.shape) for key, tensor in Tiny().state_dict().items()}
+
+SOURCES = {
+    "torchvision's ResNet": (lambda: keys.library("resnet18"), "library", "tsm"),
+    "torchvision's R(2+1)D": (lambda: keys.library("r2plus1d_18"), "library", "r2plus1d"),
+    "torchvision's R3D": (lambda: keys.library("r3d_18"), "library", "resnet3d"),
+    "torchvision's MC3": (lambda: keys.library("mc3_18"), "library", "resnet3d network=mc3_18"),
+    "torchvision's S3D": (lambda: keys.library("s3d"), "library", "s3d"),
+    "torchvision's Swin": (lambda: keys.library("swin3d_s"), "library", "swin3d size=small"),
+    "torchvision's MViT": (lambda: keys.library("mvit_v2_s"), "library", "mvit"),
+    "timm's ViT": (
+        lambda: keys.library("vit_tiny_patch16_224", of="timm"),
+        "library",
+        "image network=vit_tiny_patch16_224",
+    ),
+    "TSP's R(2+1)D-34": (
+        lambda: keys.tsp_r2plus1d(blocks=(3, 4, 6, 3), own_middle=True, heads=[TSP_HEADS]),
+        "tsp",
+        "r2plus1d depth=34",
+    ),
+    "TAC's R(2+1)D-18": (
+        lambda: keys.tsp_r2plus1d(blocks=(2, 2, 2, 2), own_middle=False, heads=[keys.layer("fc", 200, 512)]),
+        "tsp",
+        "r2plus1d",
+    ),
+    "TSP's R3D-18": (
+        lambda: (
+            keys.prefixed(
+                "features.", {key: shape for key, shape in keys.library("r3d_18").items() if "fc." not in key}
+            )
+            | TSP_HEADS
+        ),
+        "tsp",
+        "resnet3d",
+    ),
+    "TSM's repository": (lambda: keys.as_tsm(keys.library("resnet50")), "tsm", "tsm network=resnet50"),
+    "MMAction2's TSM": (
+        lambda: keys.as_mmaction2_tsm(keys.library("resnet50")),
+        "mmaction2 tsm",
+        "tsm network=resnet50",
+    ),
+    "MMAction2's R(2+1)D": (
+        keys.mmaction2_r2plus1d,
+        "mmaction2 r2plus1d",
+        "r2plus1d depth=34 layout=mmaction2",
+    ),
+    "MMAction2's Swin": (
+        lambda: keys.mmaction2_swin(width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)),
+        "mmaction2 swin",
+        "swin3d",
+    ),
+    "MMAction2's VideoMAE": (lambda: keys.mmaction2_videomae(**BASE), "mmaction2 videomae", "videomae"),
+    "Video Swin's repository": (
+        lambda: keys.mmaction2_swin(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), last_norm="norm"),
+        "mmaction2 swin",
+        "swin3d size=base",
+    ),
+    "VideoMAE base, fine-tuned": (lambda: keys.videomae_finetuned(**BASE), "videomae", "videomae"),
+    "VideoMAE base, pre-trained": (lambda: keys.videomae_pretrained(**BASE), "videomae", "videomae"),
+    "VideoMAE small, Something": (
+        lambda: keys.videomae_finetuned(width=384, depth=12, classes=174),
+        "videomae",
+        "videomae size=small",
+    ),
+    "VideoMAE V2 giant": (
+        lambda: keys.prefixed(
+            "module.", keys.videomae_finetuned(width=1408, depth=40, patch=14, hidden=6144)
+        ),
+        "videomae",
+        "videomae size=giant",
+    ),
+    "VideoMAE V2 on the hub": (
+        lambda: keys.prefixed("model.", keys.videomae_encoder(**LARGE) | keys.norm("fc_norm", 1024)),
+        "videomae",
+        "videomae size=large",
+    ),
+    "Hugging Face's VideoMAE": (
+        lambda: keys.hugging_face_videomae(**LARGE),
+        "hugging face videomae",
+        "videomae size=large",
+    ),
+    "a run": (lambda: keys.prefixed("encoder.", TINY) | {"head.scale": (3,)}, "lofi", "tiny"),
+    "an export under our own names": (lambda: TINY, "plain", "tiny"),
+}
+"""The README's table: keys and shapes, the family, and the encoder that takes the file."""
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_command_names_every_listed_source_and_the_encoder_that_takes_it(name, command, tmp_path):
+    shapes, family, encoder = SOURCES[name]
+    file = tmp_path / "public.pth"
+    torch.save({"state_dict": keys.unfilled(shapes())}, file)  # names and shapes, no values
+    code, out, err = command(file)
+    assert code == 0, out + err
+    assert f"family    {family}: " in out
+    assert re.findall(r"^fits      (.*): \d+ of \d+ tensors$", out, re.M)[0] == encoder
+    options = [f"encoder.{option}" for option in encoder.split(" ")[1:]]
+    assert " ".join([f"encoder.name={encoder.split(' ')[0]}", *options, f"encoder.weights={file}"]) in out
 
 
 def test_the_hubs_safetensors_come_before_its_pickles(hub):
@@ -121,7 +225,7 @@ def test_the_command_says_what_fits_and_gives_the_lines_to_paste(command, tmp_pa
     shapes = keys.tsp_r2plus1d(
         blocks=(3, 4, 6, 3), own_middle=True, heads=[keys.layer("fc1", 200, 512), keys.layer("fc2", 2, 1024)]
     )
-    torch.save({"model": keys.filled(shapes)}, tmp_path / "tsp.pth")
+    torch.save({"model": keys.unfilled(shapes)}, tmp_path / "tsp.pth")
     code, out, _ = command(tmp_path / "tsp.pth")
     assert code == 0
     assert "family    tsp: " in out
