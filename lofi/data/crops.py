@@ -1,7 +1,8 @@
 """Random crops of whole videos to train on, and whole videos to predict: `grid.training: crops`, `grid.prediction: videos`.
 
 Source: the data code of ActionFormer (ECCV 2022), which TriDet's shares. Each epoch takes one crop of each video: of a video
-longer than the window a part as long as the window, of another one a part of at least `crop_share` of it, padded to the window.
+longer than the window a part as long as the window, of another one a part of at least `crop_share` of it, padded to the window;
+of a video rescaled to L snippets (its configuration anet_i3d) such a part of the L.
 The place of the crop is drawn among those that keep an instance: one is kept, clipped, where at least `crop_visible` of it is
 inside.
 What differs: all places that keep an instance are equally likely, where the published code tries 200 places and takes the

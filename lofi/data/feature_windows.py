@@ -42,7 +42,7 @@ class FeatureWindows(Dataset[WindowSample]):
             windows: one sample each.
             directory: where the features are.
             grid: of the windows. With training: crops and prediction: videos, `windows` are whole videos, and the samples in
-                training and elsewhere are what `data.crops` makes of them; then a snippet is a row.
+                training and elsewhere are what `data.crops` makes of them; then, with mode: sliding, a snippet is a row.
             seed: of the crops.
             on_decode_error: of videos that have no features since making them failed (failures.json): stop raises
                 ValueError; skip gives an empty, masked sample with the failure in it.
@@ -99,13 +99,17 @@ class FeatureWindows(Dataset[WindowSample]):
         )
 
     def _crop(self, video: Window, key: SampleKey, *, num_rows: int) -> Window:
-        origin_sec, step_sec = first_cell_sec(self._directory.manifest)
+        num_snippets = key.fidelity.num_snippets
+        if self._grid.mode == "rescale":
+            origin_sec, step_sec, num_rows = 0.0, video.video_duration_sec / num_snippets, num_snippets
+        else:
+            origin_sec, step_sec = first_cell_sec(self._directory.manifest)
         return crop_video(
             video,
             origin_sec=origin_sec,
             step_sec=step_sec,
             num_snippets=num_rows,
-            window_snippets=key.fidelity.num_snippets,
+            window_snippets=num_snippets,
             share=self._grid.crop_share,
             visible=self._grid.crop_visible,
             generator=crop_generator(self._seed, epoch=key.epoch, index=key.index),

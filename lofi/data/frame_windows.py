@@ -174,14 +174,14 @@ class FrameWindows(Dataset[WindowSample]):
         )
 
     def _crop(self, video: Window, key: SampleKey) -> Window:
-        """Of a whole video, in snippets of the step's own number in `window_sec`."""
-        assert self._grid.window_sec is not None
-        step_sec = self._grid.window_sec / key.fidelity.num_snippets
+        """Of a whole video, in snippets of the step's own number in `window_sec`, or in the whole video with mode: rescale."""
+        duration_sec = video.video_duration_sec
+        step_sec = (self._grid.window_sec or duration_sec) / key.fidelity.num_snippets
         return crop_video(
             video,
             origin_sec=0.0,
             step_sec=step_sec,
-            num_snippets=snippets_inside(video.video_duration_sec, step_sec=step_sec),
+            num_snippets=snippets_inside(duration_sec, step_sec=step_sec),
             window_snippets=key.fidelity.num_snippets,
             share=self._grid.crop_share,
             visible=self._grid.crop_visible,

@@ -37,8 +37,8 @@ class GridConfig:
     overlap: float = 0.5
     """Part of a window that the next one covers too, 0 <= overlap < 1. Only with mode: sliding."""
     training: Literal["windows", "crops"] = "windows"
-    """What a head is trained on: all windows of a video; or one random crop of it per epoch, at most a window long
-    (`data.crops`). crops only with mode: sliding."""
+    """What a head is trained on: all windows of a video; or one random crop of it per epoch, at most a window long (`data.crops`);
+    with mode: rescale some of the snippets that the whole video has."""
     crop_share: float = 0.9
     """A video that is shorter than a window gives a crop of at least this part of it, in (0, 1]. Only with training: crops."""
     crop_visible: float = 0.5
@@ -75,8 +75,10 @@ class GridConfig:
             value = getattr(self, key)
             if value not in allowed:
                 raise ValueError(f"grid.{key} is {value!r}; it must be {allowed[0]} or {allowed[1]}.")
-            if value != "windows" and self.mode != "sliding":
-                raise ValueError(f"grid.{key}: {value} is only for mode: sliding; remove it.")
+        if self.prediction == "videos" and self.mode != "sliding":
+            raise ValueError(
+                "grid.prediction: videos is only for mode: sliding: a rescaled video is one window anyway; remove it."
+            )
         for key, default in (("crop_share", 0.9), ("crop_visible", 0.5)):
             value = getattr(self, key)
             if value != default and self.training != "crops":

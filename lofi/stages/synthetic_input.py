@@ -63,7 +63,8 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
     elif (Path(recipe.data.features) / MANIFEST_NAME).is_file():
         schedule, feature_width = training_schedule(recipe), feature_width_of(recipe)
     else:
-        feature_width = assumed.feature_width
+        streams = getattr(getattr(recipe.head, "config", None), "streams", None)
+        feature_width = sum(width for width, _ in streams) if streams else assumed.feature_width
         one = Fidelity(num_snippets=assumed.num_snippets, frames=1, height=1, width=1)
         schedule = FidelitySchedule(fidelities=(one,))
         assumptions.append(f"features of {assumed.num_snippets} snippets x {feature_width}")

@@ -192,6 +192,37 @@ def test_a_crop_of_frames_keeps_its_place_at_every_number_of_snippets(numbered_v
     assert len(starts) > 2
 
 
+def test_of_a_rescaled_video_some_of_its_snippets_are_kept(tmp_path, numbered_videos, numbers_in):
+    """Features: 16 rows stretched over 8 snippets. Frames: 40, over 8 snippets."""
+    grid = GridConfig(training="crops")
+    directory = create_feature_directory(
+        tmp_path / "rescaled", manifest(grid={"mode": "rescale"}, first_row_sec=None)
+    )
+    write_feature(directory, "long", np.stack([np.arange(16), np.ones(16)], axis=1).astype("float32"))
+    video = annotated("long", 4.0, (0.0, 1.0, "orbit"), (2.0, 4.0, "bounce"))
+    windows = training_windows([video], classes=CLASSES, grid=grid)
+    features = FeatureWindows(windows, directory, grid=grid, seed=3)
+    frames = FrameWindows(windows, numbered_videos, grid=grid, seed=3)
+    crops = set()
+    for epoch in range(12):
+        sample = features[key(0, epoch=epoch)]
+        count = int(sample.mask.sum())
+        first = round(sample.window.start_sec / 0.5)
+        crops.add((first, count))
+        assert sample.features[:count, 0].tolist() == [2 * (first + place) + 0.5 for place in range(count)]
+        kept = [(max(0, 0 - first), 2 - first, 1), (4 - first, min(8 - first, count), 0)]
+        assert sample.targets.segments.tolist() == [pytest.approx(row[:2]) for row in kept]
+        assert sample.targets.labels.tolist() == [label for _, _, label in kept]
+        fidelity = Fidelity(num_snippets=L, frames=1, height=24, width=40)
+        shown = frames[SampleKey(index=0, fidelity=fidelity, epoch=epoch, training=True)]
+        assert shown.window == sample.window
+        images = shown.frames.permute(0, 2, 3, 4, 1).flatten(0, 1).numpy()
+        assert numbers_in(images)[:count] == [5 * (first + place) + 2 for place in range(count)]
+    assert crops == {(0, 8), (0, 7), (1, 7)}
+    whole = FeatureWindows(windows, directory, grid=grid)[key(0, training=False)]
+    assert whole.mask.all()
+
+
 def test_snippets_inside_a_video_have_their_centre_there():
     for duration, expected in ((0.1, 1), (1.0, 2), (1.24, 2), (1.26, 3), (1.75, 3), (2.0, 4)):
         assert snippets_inside(duration, step_sec=0.5) == expected

@@ -198,6 +198,7 @@ def test_spread_frames_of_touching_snippets_are_evenly_spaced_over_the_window():
         ({"frame_stride": 0}, r"grid\.frame_stride is 0"),
         ({"frame_rate": 5.0, "frame_stride": 2}, r"grid\.frame_stride is 2 but has no effect"),
         ({"mode": "crop"}, r"grid\.mode is 'crop'"),
+        ({"prediction": "videos"}, r"grid\.prediction: videos is only for mode: sliding"),
     ],
 )
 def test_wrong_grid_is_refused_by_key(keys, match):

@@ -2,13 +2,11 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from lofi.config.load import load_recipe
 from lofi.engine.optimizers import is_decayed
 from lofi.heads import HEADS, rank_counts
 from lofi.heads.actionformer.config import ActionFormerConfig
@@ -358,17 +356,6 @@ def test_streams_are_projected_each_by_itself() -> None:
     torch.testing.assert_close(*losses)
     with pytest.raises(ValueError, match=r"head\.streams have widths \[4, 1\], 5 together, but .* width 6"):
         small_head(streams=[[4, 3], [1, 5]])
-
-
-@pytest.mark.parametrize("head", ["actionformer", "tridet"])
-def test_what_is_published_for_epic_kitchens_and_ego4d_can_be_said_in_a_recipe(head: str) -> None:
-    recipe = load_recipe(
-        Path(__file__).parents[2] / "configs/thumos14" / f"frozen_{head}.yaml",
-        ["head.levels=3", "head.ranges=[[0,4],[2,8],[4,10000]]", "head.streams=[[2304,384],[1536,128]]"],
-    )
-    assert recipe.head is not None
-    assert recipe.head.config.level_ranges == [(0.0, 4.0), (2.0, 8.0), (4.0, 10000.0)]
-    assert recipe.head.config.streams == [[2304, 384], [1536, 128]]
 
 
 def test_class_agnostic_head_learns_one_class_and_says_none() -> None:
