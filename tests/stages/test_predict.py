@@ -87,6 +87,13 @@ def test_a_head_on_features_predicts_with_the_encoder_that_made_them(trained, ex
     assert_same_detections(predict(run).predictions, evaluate_run(run).predictions)
 
 
+def test_a_head_on_standardized_features_predicts_with_its_moments(trained, extracted, benchmark, predict):
+    run = trained("frozen_tiny_actionformer", data__features=extracted, data__standardize_features=True)
+    evaluated = evaluate_run(run).predictions
+    assert sum(map(len, evaluated.values())) > 10
+    assert_same_detections(predict(run, annotations=benchmark.annotations).predictions, evaluated)
+
+
 def test_windows_over_dense_half_precision_features_are_cut_as_in_evaluation(
     trained, sliding_features, predict
 ):
