@@ -15,7 +15,7 @@ ROW_SEC = 16 / 30
 
 ACTIVITYNET = [
     "grid.training=crops", "head.position_embedding=true", "head.full_top_level=true", "head.class_agnostic=true",
-    "head.label_smoothing=0.1", "train.ema_decay=0.999", "postprocess.class_wise=false", "postprocess.max_detections=100",
+    "head.label_smoothing=0.1", "train.ema_decay=0.999", "postprocess.max_detections=100",
     "postprocess.video_scores=scores.json", "postprocess.video_scores_top_k=2",
 ]  # fmt: skip
 EGOCENTRIC = [
