@@ -15,6 +15,20 @@ from lofi.encoders.weights.loading import family_of
 
 VIT_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
 """D -> how timm's names write it."""
+CONVNEXT_WIDTHS = {
+    32: ("zepto",),
+    40: ("atto",),
+    48: ("femto",),
+    64: ("pico",),
+    80: ("nano",),
+    96: ("tiny", "small"),
+    128: ("base",),
+    192: ("large",),
+    256: ("xlarge",),
+    352: ("huge",),
+    384: ("xxlarge",),
+}
+"""Channels of the first stage -> how timm's names write them; of others, every name is tried."""
 
 
 def possible_networks(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, Any]]]:
@@ -60,8 +74,10 @@ def _torchvision_patterns(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
 def _timm_patterns(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     if "s1.b1.conv1.conv.weight" in shapes:
         return ["regnety_*" if any(".se." in name for name in shapes) else "regnetx_*"]
-    if any(re.search(r"^(stages|trunk)\.0\.blocks\.0\.conv_dw\.weight$", name) for name in shapes):
-        return ["convnextv2_*" if any(".grn." in name for name in shapes) else "convnext_*"]
+    for name, shape in shapes.items():
+        if re.search(r"^(stages|trunk)\.0\.blocks\.0\.conv_dw\.weight$", name):
+            version = "convnextv2" if any(".grn." in other for other in shapes) else "convnext"
+            return [f"{version}_{size}*" for size in CONVNEXT_WIDTHS.get(shape[0], ("",))]
     patches = shapes.get("patch_embed.proj.weight", ())
     if "blocks.0.attn.qkv.weight" in shapes and len(patches) == 4 and patches[0] in VIT_WIDTHS:
         return [f"vit_{VIT_WIDTHS[patches[0]]}_patch{patches[-1]}_*"]
