@@ -5,7 +5,6 @@ slides: light, on white, with text that stays text.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from lofi.report.evaluation import (
     subject,
     warnings,
 )
-from lofi.report.page import STYLE_SHEET
+from lofi.report.svg_style import STYLE_SHEET, standalone_svg
 
 TEMPLATE = Path(__file__).with_name("evaluation_page.html.j2")
 
@@ -96,25 +95,6 @@ def render_evaluation_page(results: Mapping[str, Any], *, figures: Mapping[str, 
         notes=[*warnings(results.get("counts", {})), *results.get("notes", [])],
         made=_how_it_was_made(results),
     )
-
-
-def standalone_svg(svg: str) -> str:
-    """An <svg> element of a page as a file of its own: the light colours in place of the page's variables, on white."""
-    colours: dict[str, str] = {}
-    for name, value in re.findall(
-        r"--([\w-]+):\s*(#[0-9a-fA-F]{3,8})", STYLE_SHEET.read_text(encoding="utf-8")
-    ):
-        colours.setdefault(name, value)  # the light ones come first
-    svg = re.sub(r"var\(--([\w-]+)\)", lambda match: colours[match[1]], svg)
-    box = re.search(r'viewBox="([^"]*)"', svg)
-    assert box is not None
-    _, _, width, height = box[1].split()
-    start = svg.index(">") + 1
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{width}" '
-        f'height="{height}" viewBox="{box[1]}"><rect width="100%" height="100%" fill="{colours["page"]}"/>'
-    )
-    return head + svg[start:]
 
 
 def _tiou_rows(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:

@@ -13,8 +13,8 @@ from lofi.files import write_text
 from lofi.report import memory_plots
 from lofi.report.memory_rows import KINDS, PARTS, MemoryLine, is_end_to_end, memory_lines, notes
 from lofi.report.memory_tables import kinds_table, markdown_memory_table, seconds_table, summary_table
-from lofi.report.page import STYLE_SHEET
 from lofi.report.plots import method_colour
+from lofi.report.svg_style import STYLE_SHEET
 from lofi.report.tables import escape_markdown, markdown_lines
 from lofi.report.units import bytes_text
 

@@ -31,7 +31,7 @@ from lofi.report.memory_rows import KINDS
 from lofi.report.probes import COLUMNS as PROBE_COLUMNS
 from lofi.report.probes import TITLE as PROBE_TITLE
 from lofi.report.probes import probe_lines, probe_notes
-from lofi.report.svg_style import NUM_PART_COLOURS
+from lofi.report.svg_style import NUM_PART_COLOURS, STYLE_SHEET
 from lofi.report.tables import (
     escape_markdown,
     gain_text,
@@ -42,7 +42,6 @@ from lofi.report.tables import (
 from lofi.report.units import bytes_text, count_text, duration_text, percent, rate_text
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-STYLE_SHEET = Path(__file__).with_name("page.css")
 """What all pages share."""
 
 

@@ -6,10 +6,14 @@ page's CSS variables (--ink, --muted, --rule, --page, --method-0 ..., --part-0 .
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+STYLE_SHEET = Path(__file__).with_name("page.css")
+"""Of every page; it holds the colours."""
 
 NUM_METHOD_COLOURS = 8
 NUM_PART_COLOURS = 6
@@ -67,3 +71,22 @@ def svg_text(figure: Figure, *, name: str) -> str:
         lambda match: f"var(--{_VARIABLES[match[0]]})" if match[0] in _VARIABLES else match[0],
         text,
     )
+
+
+def standalone_svg(svg: str) -> str:
+    """An <svg> element of a page as a file of its own: the light colours in place of the page's variables, on white."""
+    colours: dict[str, str] = {}
+    for name, value in re.findall(
+        r"--([\w-]+):\s*(#[0-9a-fA-F]{3,8})", STYLE_SHEET.read_text(encoding="utf-8")
+    ):
+        colours.setdefault(name, value)  # the light ones come first
+    svg = re.sub(r"var\(--([\w-]+)\)", lambda match: colours[match[1]], svg)
+    box = re.search(r'viewBox="([^"]*)"', svg)
+    assert box is not None
+    _, _, width, height = box[1].split()
+    start = svg.index(">") + 1
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{width}" '
+        f'height="{height}" viewBox="{box[1]}"><rect width="100%" height="100%" fill="{colours["page"]}"/>'
+    )
+    return head + svg[start:]

@@ -1,5 +1,5 @@
-"""A folder with sweep.json -> sweep.md and sweep.html beside it, and its table for the terminal. The page stands alone, as
-`page` does."""
+"""A folder with sweep.json -> sweep.md, sweep.html and sweep.svg beside it, and its table for the terminal. The page stands
+alone, as `page` does, and so does the figure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,11 @@ from lofi.progress import console, is_main_rank
 from lofi.report import plots, sweep_plots
 from lofi.report.comparison import MethodSummary
 from lofi.report.knobs import KNOBS, SCENE_CORRELATION, Knob
-from lofi.report.page import STYLE_SHEET, how_it_was_made, read_report
+from lofi.report.page import how_it_was_made, read_report
 from lofi.report.probes import COLUMNS as PROBE_COLUMNS
 from lofi.report.probes import TITLE as PROBE_TITLE
 from lofi.report.probes import probe_lines, probe_notes
+from lofi.report.svg_style import STYLE_SHEET, standalone_svg
 from lofi.report.sweep import (
     SweepPoint,
     cell,
@@ -40,14 +41,18 @@ TEMPLATE = Path(__file__).with_name("sweep_page.html.j2")
 COST_COLUMNS = ("peak memory", "snippets/s", "time", "trained parameters")
 
 
-def write_sweep_report(folder: str | Path) -> tuple[Path, Path]:
-    """Read FOLDER/sweep.json and write FOLDER/sweep.md and FOLDER/sweep.html. Returns their paths."""
+def write_sweep_report(folder: str | Path) -> list[Path]:
+    """Read FOLDER/sweep.json and write FOLDER/sweep.md, FOLDER/sweep.html and, where there are numbers, its figure as
+    FOLDER/sweep.svg. Returns their paths."""
     folder = Path(folder)
     report = read_report(folder / "sweep.json")
-    markdown, page = folder / "sweep.md", folder / "sweep.html"
-    write_text(markdown, render_sweep_markdown(report))
-    write_text(page, render_sweep_page(report))
-    return markdown, page
+    texts = {"sweep.md": render_sweep_markdown(report), "sweep.html": render_sweep_page(report)}
+    sweep = sweep_points(report["rows"], knob=_knob(report))
+    if _has_numbers(sweep):
+        texts["sweep.svg"] = standalone_svg(sweep_plots.plot_sweep(sweep, legend=True))
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def render_sweep_markdown(report: Mapping[str, Any]) -> str:
@@ -190,12 +195,16 @@ def _is_best(point: SweepPoint, index: int) -> bool:
 def _figures(sweep: Sequence[SweepPoint]) -> dict[str, Markup]:
     """Name -> figure, of those whose numbers are there."""
     point = cost_point(sweep)
-    if point is None or all(each.average_mAP is None for each in point.summaries):
+    if point is None or not _has_numbers([point]):
         return {}
     figures = {"sweep": Markup(sweep_plots.plot_sweep(sweep))}
     if any(each.peak_bytes and each.snippets_per_sec for each in point.summaries if each.seeds):
         figures["speed"] = Markup(plots.plot_memory_and_throughput(point.summaries))
     return figures
+
+
+def _has_numbers(sweep: Sequence[SweepPoint]) -> bool:
+    return any(each.average_mAP is not None for point in sweep for each in point.summaries)
 
 
 def _breakable(name: str) -> Markup:

@@ -7,27 +7,29 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from lofi.report.axes import marker, new_figure
+from lofi.report.axes import WIDTH_INCHES, marker, new_figure
 from lofi.report.comparison import MethodSummary
 from lofi.report.plots import method_colour
-from lofi.report.svg_style import METHOD_COLOURS, STYLE, svg_text
+from lofi.report.svg_style import INK, METHOD_COLOURS, STYLE, svg_text
 from lofi.report.sweep import SweepPoint
 
 DIGIT_SHARE = 0.016
 """Width of a tick's character, as a share of the axis."""
+LEGEND_INCHES = 1.2
 SIDE_BY_SIDE = 0.012
 """Between the bars of two methods, as a share of the axis."""
 
 
-def plot_sweep(sweep: Sequence[SweepPoint]) -> str:
+def plot_sweep(sweep: Sequence[SweepPoint], *, legend: bool = False) -> str:
     """Average mAP against the knob: a line for the mean of each method, with its spread: a band from the lowest to the highest
-    seed and a dot for each, or bars of one deviation side by side. A line has a hole where its method gave no numbers."""
+    seed and a dot for each, or bars of one deviation side by side. A line has a hole where its method gave no numbers. The
+    page names the lines; with `legend` the figure does."""
     knob = sweep[0].knob
     places = [knob.place(point.value) for point in sweep]
     span = places[-1] - places[0]
     num_methods = len(sweep[0].summaries)
     with mpl.rc_context(STYLE):
-        figure, axes = new_figure(2.9)
+        figure, axes = new_figure(2.9, width=WIDTH_INCHES + (LEGEND_INCHES if legend else 0.0))
         for index, summaries in enumerate(zip(*(point.summaries for point in sweep), strict=True)):
             colour = METHOD_COLOURS[method_colour(index, num_methods=num_methods)]
             if knob.is_labels:
@@ -38,7 +40,8 @@ def plot_sweep(sweep: Sequence[SweepPoint]) -> str:
                 here = places
                 _draw_bands(axes, here, summaries, colour=colour)
             means = [nan if each.average_mAP is None else 100 * each.average_mAP for each in summaries]
-            axes.plot(here, means, color=colour, marker=marker(index), ms=5, lw=1.8, clip_on=False)
+            style = {"marker": marker(index), "ms": 5, "lw": 1.8, "label": summaries[0].method}
+            axes.plot(here, means, color=colour, clip_on=False, **style)
         margin = 0.04 * span or 0.1
         if knob.is_labels:
             margin += SIDE_BY_SIDE * span * num_methods / 2
@@ -51,6 +54,8 @@ def plot_sweep(sweep: Sequence[SweepPoint]) -> str:
         axes.grid(axis="y")
         axes.set_xlabel(knob.axis)
         axes.set_ylabel("average mAP, percent")
+        if legend:
+            figure.legend(loc="outside right upper", frameon=False, labelcolor=INK)
         return svg_text(figure, name="sweep")
 
 

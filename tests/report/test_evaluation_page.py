@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from lofi.report.evaluation_page import draw_figures, standalone_svg, write_evaluation_page
+from lofi.report.evaluation_page import draw_figures, write_evaluation_page
 from lofi.report.evaluation_plots import class_curve, plot_class_ap
+from lofi.report.svg_style import standalone_svg
 
 TIOUS = ("0.30", "0.50", "0.70")
 TYPES = ("double_detection", "wrong_label", "localization", "confusion", "background")

@@ -3,6 +3,7 @@
 import json
 from io import StringIO
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 from rich.console import Console
@@ -190,10 +191,14 @@ def test_the_terminal_shows_headline_and_table(monkeypatch: pytest.MonkeyPatch) 
     assert text.index("51.0 ± 1.4") < text.index("73.0 ± 1.4", text.index("lofi_cyclic  "))
 
 
-def test_write_sweep_report_leaves_both_files(tmp_path: Any) -> None:
+def test_write_sweep_report_leaves_page_tables_and_a_figure_with_names(tmp_path: Any) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps(one_sweep()))
-    assert write_sweep_report(tmp_path) == (tmp_path / "sweep.md", tmp_path / "sweep.html")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.html", "sweep.json", "sweep.md"]
+    written = [tmp_path / name for name in ("sweep.md", "sweep.html", "sweep.svg")]
+    assert write_sweep_report(tmp_path) == written
+    figure = fromstring((tmp_path / "sweep.svg").read_text())
+    assert {"frozen", "lofi_cyclic"} <= {
+        text.text for text in figure.iter("{http://www.w3.org/2000/svg}text")
+    }
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_restart_of_a_comparison_leaves_the_sweep_beside_it(write, monkeypatch):
             "scene_correlation_1",
             "seed_0",
         ),
-        *("sweep.html", "sweep.json", "sweep.md"),
+        *("sweep.html", "sweep.json", "sweep.md", "sweep.svg"),
     ]
 
 
