@@ -263,6 +263,7 @@ def _build_block(config_class: type, value: Any, *, key: str, where: str) -> Any
             raise RecipeError(
                 f"{where}: {key}.{option} is not an option{_nearest(str(option), fields)}; allowed: {_list(fields)}."
             )
+        _check_list(option, value[option], config_class=config_class, key=key, where=where)
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_class), value))
     except OmegaConfBaseException as error:
@@ -270,6 +271,18 @@ def _build_block(config_class: type, value: Any, *, key: str, where: str) -> Any
         raise RecipeError(f"{where}: {option}: {_first_line(error)}") from error
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{where}: {_first_line(error)}") from error
+
+
+def _check_list(option: str, value: Any, *, config_class: type, key: str, where: str) -> None:
+    """Say what is no list, or no list of lists, where omegaconf would not name the option."""
+    field = config_class.__dataclass_fields__[option]  # type: ignore[attr-defined]
+    kind = str(field.type)
+    if value is None or "list[" not in kind:
+        return
+    is_nested = "list[list[" in kind
+    if not isinstance(value, list) or (is_nested and not all(isinstance(each, list) for each in value)):
+        of_each = f" of {field.metadata.get('each', 'lists')}" if is_nested else ""
+        raise RecipeError(f"{where}: {key}.{option} is {value!r}; it must be a list{of_each}.")
 
 
 def _build_plain(key: str, value: Any, *, where: str) -> Any:

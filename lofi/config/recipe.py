@@ -107,6 +107,8 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if not kind.takes_grid:
         _refuse_set(recipe.grid, "grid", tuple(recipe.grid.__dataclass_fields__), f"with objective: {name}")
+    if kind.takes_clips or kind.frame_dataset is not None:  # its windows are its own
+        _refuse_set(recipe.grid, "grid", ONLY_FOR_HEADS, f"with objective: {name}")
     without_effect = tuple(key for key in OBJECTIVE_DATA_OPTIONS if key not in kind.data_options)
     _refuse_set(recipe.data, "data", without_effect, f"with objective: {name}")
     if kind.measured_on is not None and recipe.objective.config.validate_every_epochs is None:
@@ -182,7 +184,7 @@ def _check_crops(recipe: Recipe) -> None:
     grid = recipe.grid
     if grid.training == "crops" and recipe.data.frame_cache is not None:
         raise ValueError(
-            "data.frame_cache cannot serve grid.training: crops, which takes other frames in each epoch; remove one."
+            "data.frame_cache cannot serve grid.training: crops, which takes other windows in each epoch; remove one."
         )
     if grid.prediction == "videos" and not recipe.reads_features:
         raise ValueError(

@@ -41,3 +41,15 @@ def join_features(directories: Sequence[FeatureDirectory]) -> FeatureDirectory:
         manifest=replace(first.manifest, feature_width=width),
         parts=tuple(directories),
     )
+
+
+def check_streams(directory: FeatureDirectory, streams: Sequence[Sequence[int]]) -> None:
+    """Raise ValueError where `head.streams`, [width, channels] of each, would cut the features of joined directories in other
+    places than they were joined at. Features of one directory may be several streams: any widths are fine."""
+    found = [part.manifest.feature_width for part in directory.parts]
+    asked = [width for width, _ in streams]
+    if found and asked != found:
+        raise ValueError(
+            f"head.streams have widths {asked}, but data.features and data.joined_features have {found}, in that order; give "
+            "each directory its stream."
+        )

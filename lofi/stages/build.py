@@ -25,7 +25,7 @@ from lofi.data.feature_windows import FeatureWindows
 from lofi.data.frame_cache import check_cache_room, estimate_cache_bytes
 from lofi.data.frame_windows import DataConfig, FrameWindows, decoded_fidelity
 from lofi.data.grid import GridConfig
-from lofi.data.joined_features import join_features
+from lofi.data.joined_features import check_streams, join_features
 from lofi.data.labelled_share import draw_labelled, repeat_windows
 from lofi.data.windows import prediction_windows
 from lofi.encoders.build import build_encoder
@@ -56,6 +56,7 @@ class Source:
 def open_source(recipe: Recipe) -> Source:
     """Read annotations, find every video or feature file, and lay out the training windows. Raises ValueError."""
     annotations = read_annotations(recipe.data.annotations)
+    feature_width = feature_width_of(recipe)
     all_videos = annotations.subset(recipe.data.training_subset)
     videos = draw_labelled(all_videos, share=recipe.data.labelled_share, seed=recipe.seed)
     validation = None if recipe.evaluation is None else _open_validation(recipe, annotations)
@@ -86,7 +87,7 @@ def open_source(recipe: Recipe) -> Source:
         annotations=annotations,
         training=training,
         schedule=schedule,
-        feature_width=feature_width_of(recipe),
+        feature_width=feature_width,
         skipped_videos=skipped,
     )
 
@@ -167,10 +168,15 @@ def full_fidelity(recipe: Recipe) -> Fidelity:
 
 
 def feature_width_of(recipe: Recipe) -> int | None:
-    """D of the features that a recipe reads; None where an encoder makes them."""
+    """D of the features that a recipe reads; None where an encoder makes them. Raises ValueError where the head's streams are
+    not those that are joined."""
     if recipe.data.features is None:
         return None
-    return open_features(recipe.data).manifest.feature_width
+    directory = open_features(recipe.data)
+    streams = getattr(getattr(recipe.head, "config", None), "streams", None)
+    if streams is not None:
+        check_streams(directory, streams)
+    return directory.manifest.feature_width
 
 
 def open_features(data: DataConfig) -> FeatureDirectory:

@@ -12,6 +12,7 @@ LOFI = yaml.safe_load(recipe_file("lofi_s_tiny_actionformer").read_text())
 FROZEN = yaml.safe_load(recipe_file("frozen_tiny_actionformer").read_text())
 TAC = yaml.safe_load(recipe_file("tac_tiny").read_text())
 TSP = yaml.safe_load(recipe_file("tsp_tiny").read_text())
+BSP = yaml.safe_load(recipe_file("bsp_tiny").read_text())
 PAL = yaml.safe_load(recipe_file("pal_tiny").read_text())
 EXTRACT = yaml.safe_load(recipe_file("extract_tiny").read_text())
 
@@ -149,6 +150,13 @@ def test_a_key_of_another_variant_is_said_to_be_one(changes, expected, refuse):
         ({"encoder__channels": "wide"}, r"^encoder\.channels"),
         ({"fidelity__reduction": "half"}, r"^fidelity\.reduction: .*half.*space_time"),
         ({"evaluation__tious": ["a"]}, r"^evaluation\.tious"),
+        ({"evaluation__tious": {"a": 1}}, r"^evaluation\.tious is \{'a': 1\}; it must be a list\.$"),
+        ({"head__ranges": [0, 4]}, r"^head\.ranges is \[0, 4\]; it must be a list of \[lowest, highest\]"),
+        ({"head__ranges": [[0, 4], 2]}, r"^head\.ranges is \[\[0, 4\], 2\]; it must be a list of \[lowest"),
+        ({"head__ranges": {"a": 1}}, r"^head\.ranges is \{'a': 1\}; it must be a list of \[lowest"),
+        ({"head__ranges": 4}, r"^head\.ranges is 4; it must be a list of \[lowest, highest\]"),
+        ({"head__ranges": [[0, "x"]]}, r"^head\.ranges\[0\]\[1\]: .*'x'"),
+        ({"head__streams": [2304, 512]}, r"^head\.streams is \[2304, 512\]; .* list of \[width, channels\]"),
         ({"train": 3}, r"^train is 3; it must be a mapping of epochs, "),
         ({"data": ["x"]}, r"^data is \['x'\]; it must be a mapping of "),
         ({"seed": "one"}, r"^seed is 'one'; it must be of type int"),
@@ -278,6 +286,10 @@ def test_a_value_out_of_range_is_named_with_the_allowed(changes, expected, refus
             {"grid": {"spread_frames": True}},
             r"^grid\.spread_frames: true is refused with objective: pal",
         ),
+        (TAC, {"grid__training": "crops"}, r"^grid\.training has no effect with objective: tac; remove it"),
+        (TSP, {"grid__training": "crops"}, r"^grid\.training has no effect with objective: tsp; remove it"),
+        (BSP, {"grid__training": "crops"}, r"^grid\.training has no effect with objective: bsp; remove it"),
+        (PAL, {"grid__training": "crops"}, r"^grid\.training has no effect with objective: pal; remove it"),
     ],
 )
 def test_an_option_without_effect_is_refused(plain, changes, expected, refuse):

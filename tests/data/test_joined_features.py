@@ -12,7 +12,7 @@ from lofi.data.feature_store import (
     read_feature,
     write_feature,
 )
-from lofi.data.joined_features import join_features
+from lofi.data.joined_features import check_streams, join_features
 
 
 def make(path, *, width, rows, num_snippets=4, mode="rescale"):
@@ -58,3 +58,15 @@ def test_a_video_that_failed_in_one_of_them_failed(tmp_path):
     first, second = (make(tmp_path / name, width=2, rows={"v": 4}) for name in "ab")
     record_failures(second, {"broken": "cut off"})
     assert failed_videos(join_features([first, second])) == {"broken": "cut off"}
+
+
+def test_streams_must_be_the_joined_directories_in_their_order(tmp_path):
+    first, second = (make(tmp_path / str(width), width=width, rows={}) for width in (3, 2))
+    joined = join_features([first, second])
+    check_streams(joined, [[3, 16], [2, 16]])
+    for wrong in ([[2, 16], [3, 16]], [[5, 32]]):
+        with pytest.raises(
+            ValueError, match=r"head.streams have widths .*data.joined_features have \[3, 2\]"
+        ):
+            check_streams(joined, wrong)
+    check_streams(first, [[1, 16], [2, 16]])  # features that are side by side in one directory

@@ -256,6 +256,7 @@ def test_wrong_feature_width_is_named() -> None:
         ({"regression_weight": -1.0}, r"head\.regression_weight is -1\.0"),
         ({"relative_positions": True, "window": None}, r"relative_positions has no effect with window: null"),
         ({"relative_positions": True, "window": 1}, r"relative_positions has no effect with window: 1"),
+        ({"full_top_level": True, "levels": 1}, r"head\.full_top_level: true is refused with levels: 1"),
         ({"levels": 3, "ranges": [[0, 4], [2, 8]]}, r"head\.ranges has 2 ranges; .* each level: 3"),
         ({"levels": 2, "ranges": [[0, 4], [8, 2]]}, r"head\.ranges\[1\] is \[8, 2\]; it must be \[lowest"),
         ({"levels": 2, "ranges": [[0, 4], [2, 8, 9]]}, r"head\.ranges\[1\] is \[2, 8, 9\]"),

@@ -147,6 +147,11 @@ def test_the_supervised_variant_trains_the_adapter_under_the_heads_loss(extracte
         ),
         (
             "sola_tiny",
+            {"grid__training": "crops"},
+            r"grid\.training has no effect with objective: similarity_",
+        ),
+        (
+            "sola_tiny",
             {"objective__linear_evaluation_videos": 3},
             r"linear_evaluation_videos has no effect without",
         ),

@@ -1,7 +1,7 @@
 """Options of ActionFormer, and those that every head on its pyramid has."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 
@@ -15,7 +15,7 @@ class PyramidHeadConfig:
     """Convolutions of the input projection."""
     embed_kernel: int = 3
     """Their kernel, snippets (odd)."""
-    streams: list[list[int]] | None = None
+    streams: list[list[int]] | None = field(default=None, metadata={"each": "[width, channels]"})
     """[width, channels] of each of several features that lie side by side (`data.joined_features`): each is first projected to its
     channels by itself, which are embed_width together (as published for Ego4D). null: the features are one."""
     position_embedding: bool = False
@@ -34,9 +34,9 @@ class PyramidHeadConfig:
     """Share of samples for which a residual branch is dropped in training."""
     first_range: float = 4.0
     """The first level regresses distances up to this many snippets, the next from there to twice as many, and so on."""
-    ranges: list[list[float]] | None = None
+    ranges: list[list[float]] | None = field(default=None, metadata={"each": "[lowest, highest]"})
     """[lowest, highest] distance that each level regresses, snippets, in place of first_range; they may overlap: [[0, 4], [2, 8],
-    [4, 16], [8, 32], [16, 64], [32, 10000]] is published for EPIC-Kitchens. Lengths beyond the last are learned by nobody."""
+    [4, 16], [8, 32], [16, 64], [32, 10000]] is published for EPIC-Kitchens. Distances beyond the last are learned by nobody."""
     centre_radius: float = 1.5
     """Only locations this near to a segment's centre learn it, strides of their level; .inf: all inside it do."""
     class_agnostic: bool = False
@@ -136,6 +136,11 @@ class ActionFormerConfig(PyramidHeadConfig):
         check_shares(self, ("dropout",))
         if self.full_top_level and self.window is None:
             raise ValueError("head.full_top_level has no effect with window: null; remove it.")
+        if self.full_top_level and self.levels == 1:
+            raise ValueError(
+                "head.full_top_level: true is refused with levels: 1, where it leaves no level for the window; set window: null in "
+                "its place, or more levels."
+            )
         if self.relative_positions and self.window in (None, 1):
             raise ValueError(
                 f"head.relative_positions has no effect with window: {self.window or 'null'}; it needs a window of 3 or more."
