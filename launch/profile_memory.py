@@ -47,7 +47,11 @@ def main() -> int:
         "with --synthetic-input, where no annotations or features are there to ask"
     )
     assumed.add_argument("--classes", type=int, default=20, help="classes of the head (20)")
-    assumed.add_argument("--feature-width", type=int, default=512, help="width of features from disk (512)")
+    assumed.add_argument(
+        "--feature-width",
+        type=int,
+        help="width of features from disk (that of head.streams together, else 512)",
+    )
     assumed.add_argument("--snippets", type=int, default=128, help="snippets of features from disk (128)")
     arguments = parser.parse_intermixed_args()
     files = [each for each in arguments.recipes if "=" not in each]

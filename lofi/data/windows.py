@@ -21,8 +21,9 @@ def training_windows(
 
     mode: rescale keeps every video, with or without instances. mode: sliding keeps the windows with at least one
     instance, and drops slivers: instances of which less than `min_visible_fraction` lies in the window. For an instance
-    longer than the window the fraction is of the window, else its middle would be background. With training: crops it
-    keeps every video with an instance, whole: the datasets crop it anew at each epoch (`data.crops`).
+    longer than the window the fraction is of the window, else its middle would be background. With training: crops the
+    windows are whole videos, which the datasets crop anew at each epoch (`data.crops`): with mode: sliding those with an
+    instance, with mode: rescale all.
     """
     windows = []
     videos = list(videos)

@@ -9,7 +9,9 @@ Attention in half precision without a mask is the flash kernel on both, which ke
 multiple of 8 values. With a mask, or in float32, CUDA has no flash kernel: it takes the memory-efficient one, where there is a
 bias with its rows padded to 8 values, and where heads are not as wide as its tiles ask (a multiple of 8 values in half
 precision, of 4 in float32: GPUs from Ampere on) plain matrices, in float32 (PyTorch 2.15, `attention.cpp` and
-`cuda/sdp_utils.cpp` of ATen/native/transformers). cuDNN's kernels are not modelled.
+`cuda/sdp_utils.cpp` of ATen/native/transformers). cuDNN's kernels are not modelled: on Hopper and newer PyTorch
+may take them first in half precision, with a boolean mask too, but not with a bias that learns, so that ActionFormer's
+`relative_positions` changes the kernel there.
 """
 
 from collections.abc import Iterator

@@ -17,6 +17,8 @@ from lofi.memory.made_up_batch import made_up_batch
 from lofi.stages.build import feature_width_of, training_schedule
 
 SEGMENTS_PER_WINDOW = 2
+DEFAULT_FEATURE_WIDTH = 512
+"""D of features from disk where nobody says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +27,16 @@ class Assumed:
 
     classes: int = 20
     """K, of the head or classifier."""
-    feature_width: int = 512
-    """D of features from disk."""
+    feature_width: int | None = None
+    """D of features from disk; null is what `head.streams` have together, else 512."""
     num_snippets: int = 128
     """L of features from disk."""
 
     def __post_init__(self) -> None:
         for name in ("classes", "feature_width", "num_snippets"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +66,10 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
     elif (Path(recipe.data.features) / MANIFEST_NAME).is_file():
         schedule, feature_width = training_schedule(recipe), feature_width_of(recipe)
     else:
-        streams = getattr(getattr(recipe.head, "config", None), "streams", None)
-        feature_width = sum(width for width, _ in streams) if streams else assumed.feature_width
+        feature_width, source = _assumed_width(recipe, assumed.feature_width)
         one = Fidelity(num_snippets=assumed.num_snippets, frames=1, height=1, width=1)
         schedule = FidelitySchedule(fidelities=(one,))
-        assumptions.append(f"features of {assumed.num_snippets} snippets x {feature_width}")
+        assumptions.append(f"features of {assumed.num_snippets} snippets x {feature_width}{source}")
     window = getattr(recipe.objective.config, "window", None)
     if (
         recipe.reads_features and window is not None
@@ -77,6 +79,20 @@ def input_shape(recipe: Recipe, *, assumed: Assumed) -> InputShape:
     return InputShape(
         classes=classes, feature_width=feature_width, schedule=schedule, assumptions=tuple(assumptions)
     )
+
+
+def _assumed_width(recipe: Recipe, width: int | None) -> tuple[int, str]:
+    """D of features that are not there, and where it is from, for the reader."""
+    streams = getattr(getattr(recipe.head, "config", None), "streams", None)
+    if streams is None:
+        return width or DEFAULT_FEATURE_WIDTH, ""
+    together = sum(each for each, _ in streams)
+    if width not in (None, together):
+        raise ValueError(
+            f"feature_width is {width}, but head.streams have widths {[each for each, _ in streams]}, {together} together; "
+            "leave feature_width out."
+        )
+    return together, " (head.streams)"
 
 
 def decoded_size(recipe: Recipe, fidelity: Fidelity) -> Fidelity | None:

@@ -193,14 +193,16 @@ def test_a_crop_of_frames_keeps_its_place_at_every_number_of_snippets(numbered_v
 
 
 def test_of_a_rescaled_video_some_of_its_snippets_are_kept(tmp_path, numbered_videos, numbers_in):
-    """Features: 16 rows stretched over 8 snippets. Frames: 40, over 8 snippets."""
+    """Features: 16 rows stretched over 8 snippets. Frames: 40, over 8 snippets. A video without instances counts too."""
     grid = GridConfig(training="crops")
     directory = create_feature_directory(
         tmp_path / "rescaled", manifest(grid={"mode": "rescale"}, first_row_sec=None)
     )
-    write_feature(directory, "long", np.stack([np.arange(16), np.ones(16)], axis=1).astype("float32"))
+    for name in ("long", "bare"):
+        write_feature(directory, name, np.stack([np.arange(16), np.ones(16)], axis=1).astype("float32"))
     video = annotated("long", 4.0, (0.0, 1.0, "orbit"), (2.0, 4.0, "bounce"))
-    windows = training_windows([video], classes=CLASSES, grid=grid)
+    windows = training_windows([video, annotated("bare", 4.0)], classes=CLASSES, grid=grid)
+    assert [window.video for window in windows] == ["long", "bare"]
     features = FeatureWindows(windows, directory, grid=grid, seed=3)
     frames = FrameWindows(windows, numbered_videos, grid=grid, seed=3)
     crops = set()
@@ -219,6 +221,9 @@ def test_of_a_rescaled_video_some_of_its_snippets_are_kept(tmp_path, numbered_vi
         images = shown.frames.permute(0, 2, 3, 4, 1).flatten(0, 1).numpy()
         assert numbers_in(images)[:count] == [5 * (first + place) + 2 for place in range(count)]
     assert crops == {(0, 8), (0, 7), (1, 7)}
+    bare = [features[key(1, epoch=epoch)] for epoch in range(12)]
+    assert {int(sample.mask.sum()) for sample in bare} == {7, 8}
+    assert not any(len(sample.targets.labels) for sample in bare)
     whole = FeatureWindows(windows, directory, grid=grid)[key(0, training=False)]
     assert whole.mask.all()
 
