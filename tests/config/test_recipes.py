@@ -41,7 +41,8 @@ def load(path):
 
 
 def encoder_part(encoder):
-    """How file names write an encoder: tiny, tsm_resnet18, r2plus1d18, videomae_base, videomae_base_tubelets."""
+    """How file names write an encoder: tiny, tsm_resnet18, r2plus1d18, resnet3d_r3d18, swin3d_tiny, videomae_base,
+    videomae_base_tubelets, image_vit_small_patch14_dinov2 (timm's name without its tag)."""
     if encoder is None:
         return ""
     if encoder.name == "tsm":
@@ -49,6 +50,12 @@ def encoder_part(encoder):
     if encoder.name == "videomae":
         tubelets = {"snippet": "", "tubelet": "_tubelets"}[encoder.config.feature]
         return f"videomae_{encoder.config.size}{tubelets}"
+    if encoder.name == "resnet3d":
+        return f"resnet3d_{encoder.config.network.replace('_', '')}"
+    if encoder.name == "image":
+        return f"image_{encoder.config.network.split('.')[0]}"
+    if encoder.name == "swin3d":
+        return f"swin3d_{encoder.config.size}"
     depth = getattr(encoder.config, "depth", "")
     return f"{encoder.name}{depth}"
 
@@ -201,7 +208,8 @@ def test_a_comparison_has_every_method_of_the_synthetic_recipes():
     methods = PLAIN[ROOT / "configs/synthetic/compare.yaml"]["methods"]
     named = {file for chain in methods.values() for file in chain}
     pretexts = {f"configs/synthetic/{name}_tiny.yaml" for name in PRETEXTS if name != "tac"}
-    files = {str(path.relative_to(ROOT)) for path in FILES if path.stem.split("_tiny")[0] != path.stem}
+    synthetic = [path for path in FILES if path.parent.name == "synthetic" and "_tiny" in path.stem]
+    files = {str(path.relative_to(ROOT)) for path in synthetic}
     other_heads = {file for file in files if file.endswith(OTHER_HEADS)}
     assert named == files - pretexts - other_heads
     for method, chain in methods.items():
