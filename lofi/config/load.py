@@ -277,7 +277,7 @@ def _check_list(option: str, value: Any, *, config_class: type, key: str, where:
     """Say what is no list, or no list of lists, where omegaconf would not name the option."""
     field = config_class.__dataclass_fields__[option]  # type: ignore[attr-defined]
     kind = str(field.type)
-    if value is None or "list[" not in kind:
+    if value is None or not kind.startswith("list["):
         return
     is_nested = "list[list[" in kind
     if not isinstance(value, list) or (is_nested and not all(isinstance(each, list) for each in value)):
