@@ -16,6 +16,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -49,19 +50,23 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def track(title: str, *, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show progress of `total` units, of which `done` were finished by an earlier run."""
+def track(title: str, *, total: int, done: int = 0, is_even: bool = True) -> Iterator[Advance]:
+    """Show progress of `total` units, of which `done` were finished by an earlier run.
+
+    `is_even`: whether units take like times; where they do not, the time that is left is not estimated.
+    """
     if not is_main_rank():
         yield Advance(lambda count, note: None)
     elif sys.stdout.isatty():
-        columns = (
+        left = TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7))
+        columns: tuple[ProgressColumn, ...] = (
             TextColumn(
                 "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=36)
             ),
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=9)),
             TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
-            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            *((left,) if is_even else ()),
             TextColumn(
                 "{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
             ),
@@ -76,10 +81,10 @@ def track(title: str, *, total: int, done: int = 0) -> Iterator[Advance]:
 
             yield Advance(update)
     else:
-        yield from _lines(title, total=total, done=done)
+        yield from _lines(title, total=total, done=done, is_even=is_even)
 
 
-def _lines(title: str, *, total: int, done: int) -> Iterator[Advance]:
+def _lines(title: str, *, total: int, done: int, is_even: bool) -> Iterator[Advance]:
     start = last = time.monotonic()
     count_done = done
 
@@ -90,7 +95,7 @@ def _lines(title: str, *, total: int, done: int) -> Iterator[Advance]:
         if now - last >= LINE_EVERY_SEC and count_done < total:
             last = now
             per_sec = (count_done - done) / (now - start)
-            left = f", {(total - count_done) / per_sec:.0f} s left" if per_sec > 0 else ""
+            left = f", {(total - count_done) / per_sec:.0f} s left" if is_even and per_sec > 0 else ""
             console.print(f"{title}: {count_done}/{total}{left}  {note}", markup=False)
 
     yield Advance(update)

@@ -226,14 +226,9 @@ def test_a_file_cut_off_is_refused_by_name(resnet_state, tmp_path):
         for size in (0, 10, len(data) // 2):
             cut = tmp_path / f"cut.{suffix}"
             cut.write_bytes(data[:size])
-            with pytest.raises(ValueError, match=rf"encoder.weights: .*cut.{suffix} cannot be read"):
+            what = "is empty" if size == 0 else "cannot be read .*damaged or cut off"
+            with pytest.raises(ValueError, match=rf"encoder.weights: .*cut.{suffix} {what}"):
                 load_encoder_weights(Tiny(channels=SMALL), cut)
-
-
-def test_a_text_file_is_refused_by_name(tmp_path):
-    (tmp_path / "notes.pth").write_text("not a checkpoint\n")
-    with pytest.raises(ValueError, match=r"encoder.weights: .*notes.pth"):
-        load_encoder_weights(Tiny(channels=SMALL), tmp_path / "notes.pth")
 
 
 def test_a_checkpoint_that_needs_code_is_refused_with_what_to_do(tmp_path):
@@ -258,7 +253,7 @@ def test_a_directory_without_weights_is_refused(tmp_path):
 def test_unknown_names_of_torchvision_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"no weights 'BEST' of resnet18; it has IMAGENET1K_V1"):
         load_encoder_weights(Tsm(), "torchvision:BEST")
-    with pytest.raises(ValueError, match="says no network, and torchvision has none"):
+    with pytest.raises(ValueError, match="torchvision:DEFAULT does not say of which network"):
         load_encoder_weights(Tiny(channels=SMALL), "torchvision:DEFAULT")
 
 

@@ -93,7 +93,7 @@ def test_where_keys_tell_no_network_the_command_asks_for_it():
     met = [meet("tiny", {}, state), meet("tsm", {}, state)]
     text = describe(Source(where="mobile.pth", state=state), met, weights="mobile.pth")
     assert (
-        "network   its keys do not tell it; if it is an image network, name it: --encoder image network="
+        "network   its keys do not tell it; if it is timm's image network, name it: --encoder image network="
         in text
     )
 

@@ -2,16 +2,20 @@
 
 import argparse
 import re
+import shlex
 import sys
 
 import public_keys as keys
 import pytest
 import torch
 import torchvision
+import yaml
 from safetensors.torch import save_file
+from tiny_runs import recipe_file
 
+from lofi.config.load import load_recipe
 from lofi.encoders.build import build_encoder
-from lofi.encoders.choices import TinyConfig
+from lofi.encoders.choices import TinyConfig, TsmConfig
 from lofi.encoders.tiny import Tiny
 from lofi.encoders.weights.__main__ import main
 from lofi.encoders.weights.loading import load_encoder_weights
@@ -69,6 +73,11 @@ SOURCES = {
     "torchvision's S3D": (lambda: keys.library("s3d"), "library", "s3d"),
     "torchvision's Swin": (lambda: keys.library("swin3d_s"), "library", "swin3d size=small"),
     "torchvision's MViT": (lambda: keys.library("mvit_v2_s"), "library", "mvit"),
+    "timm's ResNet": (
+        lambda: keys.library("resnet26d", of="timm"),
+        "library",
+        "tsm library=timm network=resnet26d",
+    ),
     "timm's ViT": (
         lambda: keys.library("vit_tiny_patch16_224", of="timm"),
         "library",
@@ -181,11 +190,71 @@ def test_the_command_reads_the_hub_too(hub, command):
     assert "encoder.name=videomae encoder.size=small encoder.weights=hf:owner/videomae" in out
 
 
-def test_a_name_that_timm_or_torchvision_does_not_know_is_refused():
-    with pytest.raises(ValueError, match=r"timm has no model 'resnet19'; near it: "):
-        read_source("timm:resnet19")
-    with pytest.raises(ValueError, match=r"torchvision has no weights 'ResNet18_Weights.BEST'"):
-        read_source("torchvision:ResNet18_Weights.BEST")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:resnet19", "timm has no model 'resnet19'; near it: resnet18, "),
+        ("timm:nope", r"timm has no model 'nope'; timm.list_models\(\) lists its models"),
+        ("timm:vit_base_patch16_clip_224.openia", "no weights 'openia' of .*; it has .*openai,"),
+        (
+            "torchvision:ResNet18_Weights.BEST",
+            r"no weights 'ResNet18_Weights.BEST'; near it: ResNet18_Weights.DEFAULT",
+        ),
+        (
+            "torchvision:NOPE",
+            "torchvision:NOPE does not say of which network, .*such as .*R2Plus1D_18_Weights",
+        ),
+        ("torchvision:resnet18", "does not say of which network, .*near it: ResNet18_Weights.DEFAULT"),
+    ],
+)
+def test_a_name_that_timm_or_torchvision_does_not_know_is_refused_with_those_near_it(name, message):
+    with pytest.raises(ValueError, match=message):
+        read_source(name)
+
+
+def truncated_zip(path):
+    torch.save({"weight": torch.ones(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+class Unknown:
+    """No tensor and no plain value."""
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 132866509\n"
+NO_WEIGHTS = {
+    "text": (b"hello, not weights", r"is no weights file; .* begins as neither does \(b'hello, not weigh'\)"),
+    "empty": (b"", "is empty; was its download cut off"),
+    "truncated zip": (truncated_zip, "cannot be read .*; it is damaged or cut off"),
+    "damaged pickle": (b"\x80\x02h\x05.", "cannot be read .*; it is damaged or cut off"),
+    "web page": (b"\n<!DOCTYPE html>\n<html><head>", "is no weights file but a web page"),
+    "git-lfs pointer": (LFS, "is no weights file but a git-lfs pointer .* `git lfs pull`"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(20), "is no weights file but an archive: unpack it"),
+    "unsafe": (
+        lambda path: torch.save({"model": Unknown()}, path),
+        r"holds more than tensors and plain values \(test_weights_command.Unknown\), .*If you trust it",
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+def test_a_file_that_holds_no_weights_is_named_for_what_it_is(kind, suffix, command, tmp_path):
+    content, message = NO_WEIGHTS[kind]
+    file = tmp_path / f"file.{suffix}"
+    if callable(content):
+        content(file)
+    else:
+        file.write_bytes(content)
+    code, _, err = command(file)
+    assert code == 2
+    assert re.search(f"^error: encoder.weights: .*file.{suffix} {message}", err), err
+    assert ("weights_only=False" in err) == (kind == "unsafe")
+
+
+def test_a_safetensors_file_of_another_name_is_read(tmp_path):
+    save_file({"weight": torch.ones(2)}, tmp_path / "file.bin")
+    assert torch.equal(read_source(tmp_path / "file.bin").state["weight"], torch.ones(2))
 
 
 def test_a_name_of_torchvision_can_say_its_network(monkeypatch):
@@ -240,13 +309,55 @@ def test_the_command_says_what_fits_and_gives_the_lines_to_paste(command, tmp_pa
 def test_the_command_allows_and_refuses_as_a_recipe_does(command, tmp_path):
     state = Tiny(channels=SMALL).state_dict() | {"extra.weight": torch.ones(2)}
     torch.save(state, tmp_path / "extra.pth")
-    options = ("--encoder", "tiny", "channels=(4, 5, 6)")
+    options = ("--encoder", "tiny", "channels=[4,5,6]")
     assert command(tmp_path / "extra.pth", *options)[0] == 1
     assert command(tmp_path / "extra.pth", *options, "allow_unmatched=[extra.*]")[0] == 0
     code, _, err = command(tmp_path / "extra.pth", *options, "size=3")
     assert (code, "encoder tiny has no size" in err) == (2, True)
+    code, _, err = command(tmp_path / "extra.pth", *options, "dropout=much")
+    assert (code, "encoder tiny: '<=' not supported" in err) == (2, True)
     code, _, err = command(tmp_path / "gone.pth")
     assert (code, "gone.pth does not exist" in err) == (2, True)
+
+
+def test_the_lines_to_paste_are_taken_by_a_recipe_and_by_a_shell(command, tmp_path):
+    file = tmp_path / "of a friend" / "part.pth"
+    file.parent.mkdir()
+    shapes = keys.library("resnet18")
+    torch.save(
+        keys.unfilled({key: shapes[key] for key in shapes if "layer4.1" not in key} | {"weird": (2,)}), file
+    )
+    code, out, _ = command(file, "--encoder", "tsm", "allow_unmatched=[layer4.1*,*weird*]")
+    assert code == 0
+    wanted = TsmConfig(weights=str(file), allow_unmatched=("layer4.1*", "*weird*"))
+    plain = yaml.safe_load(recipe_file("lofi_s_tiny_actionformer").read_text())
+    plain["encoder"], plain["fidelity"] = {}, plain["fidelity"] | {"height": 64, "width": 64}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain))
+    overrides = shlex.split(re.search(r"^or        (.*)$", out, re.M)[1])
+    assert load_recipe(tmp_path / "recipe.yaml", overrides).encoder.config == wanted
+    block = yaml.safe_load(out[out.index("recipe    ") :].removeprefix("recipe    ").split("\nor ")[0])
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain | block))
+    assert load_recipe(tmp_path / "recipe.yaml").encoder.config == wanted
+
+
+def test_the_networks_of_a_file_that_several_libraries_have_are_all_listed(command, tmp_path):
+    torch.save(keys.unfilled(keys.library("resnet18", of="timm")), tmp_path / "resnet18.pth")
+    out = command(tmp_path / "resnet18.pth")[1]
+    for each in ("tsm", "tsm library=timm", "image network=resnet18"):
+        assert f"\nfits      {each}: 120 of 120 tensors\n" in out
+
+
+def test_of_a_network_that_its_keys_do_not_tell_the_command_says_how_to_name_it_and_little_else(
+    command, tmp_path
+):
+    torch.save(keys.unfilled(keys.library("vgg11")), tmp_path / "vgg.pth")
+    code, out, _ = command(tmp_path / "vgg.pth")
+    assert code == 1
+    assert (
+        "fits      no encoder; none has a place for any tensor\nnetwork   its keys do not tell it; if it is timm's image network"
+        in out
+    )
+    assert "amiss" not in out
 
 
 def test_the_command_has_help_with_examples(command, capsys):

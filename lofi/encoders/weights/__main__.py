@@ -17,7 +17,6 @@ Exit code: 0 where the weights fit an encoder (the named one), 1 where they do n
 import argparse
 import ast
 import sys
-from dataclasses import fields
 from typing import Any
 
 
@@ -39,15 +38,14 @@ def main() -> int:
     if arguments.options and arguments.encoder is None:
         parser.error("key=value are options of an encoder; name it with --encoder")
 
-    from lofi.encoders import ENCODERS
-    from lofi.encoders.weights.describe import candidates, describe, meet
+    from lofi.encoders.weights.describe import candidates, describe, meet, open_bare
     from lofi.encoders.weights.sources import TIMM_PREFIX, read_source
 
     try:
         options = dict(_option(text) for text in arguments.options)
         torchvision_name = None
-        if arguments.encoder is not None and arguments.encoder in ENCODERS:
-            torchvision_name = _torchvision_name(arguments.encoder, options)
+        if arguments.encoder is not None:
+            torchvision_name = getattr(open_bare(arguments.encoder, options)[1], "torchvision_name", None)
         source = read_source(arguments.weights, torchvision_name=torchvision_name)
         if arguments.encoder is not None:
             found = [meet(arguments.encoder, options, source.state)]
@@ -68,26 +66,15 @@ def _option(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ValueError(f"{text!r} is not of the form key=value.")
     if value.startswith("[") and value.endswith("]"):
-        words = (word.strip().strip("'\"") for word in value[1:-1].split(","))
-        return key, tuple(word for word in words if word)
+        return key, tuple(_literal(word.strip()) for word in value[1:-1].split(",") if word.strip())
+    return key, _literal(value)
+
+
+def _literal(value: str) -> Any:
     try:
-        return key, ast.literal_eval(value)
+        return ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return key, value
-
-
-def _torchvision_name(name: str, options: dict[str, Any]) -> str | None:
-    """torchvision's network of an encoder, for weights that are named without it."""
-    import torch
-
-    from lofi.encoders import ENCODERS
-
-    config_class, build = ENCODERS[name]
-    known = {each.name for each in fields(config_class)}
-    with torch.device("meta"):
-        encoder = build(config_class(**{key: value for key, value in options.items() if key in known}))
-    network: str | None = getattr(encoder, "torchvision_name", None)
-    return network
+        return value
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """What a file of weights is, and which encoder takes it."""
 
+import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -22,6 +25,14 @@ from lofi.progress import track
 NOT_ARCHITECTURE = ("norm", "adapters", "feature")
 """Choices of an encoder's configuration that its public weights do not depend on; a run's own may, see `added_options`."""
 
+NEAR = 0.25
+"""Share of an encoder's tensors that must have been found for it to be worth saying what is amiss."""
+
+PLAIN_IN_YAML = r"([A-Za-z_/]|\.+/)[\w./*+@-]*(:[\w./*+@-]+)?"
+"""Strings that YAML reads as they are, in and out of lists; any other is quoted."""
+YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off")
+"""But for these, which it reads as something else."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -37,7 +48,7 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+        return f"{self.name} {_joined(self.options)}".strip()
 
     @property
     def num_amiss(self) -> int:
@@ -69,8 +80,8 @@ def architectures(network: str | None = None) -> list[tuple[str, dict[str, Any]]
     return found
 
 
-def meet(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> Candidate:
-    """Hold weights against an encoder, whose own weights are not allocated. Raises ValueError for options that it lacks."""
+def open_bare(name: str, options: Mapping[str, Any]) -> tuple[Any, nn.Module]:
+    """An encoder's configuration, and the encoder, without its weights. Raises ValueError for options that it does not take."""
     if name not in ENCODERS:
         raise ValueError(f"encoder {name!r} is not known; it must be one of {', '.join(ENCODERS)}.")
     config_class, build = ENCODERS[name]
@@ -78,8 +89,16 @@ def meet(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     unknown = sorted(set(options) - known)
     if unknown:
         raise ValueError(f"encoder {name} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
-    config = replace(config_class(), **options)
-    encoder = _build(build, config)
+    try:
+        config = replace(config_class(), **options)
+    except TypeError as error:
+        raise ValueError(f"encoder {name}: {error} (in {_joined(options)}).") from error
+    return config, _build(build, config)
+
+
+def meet(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> Candidate:
+    """Hold weights against an encoder, whose own weights are not allocated. Raises ValueError for options that it lacks."""
+    config, encoder = open_bare(name, options)
     fit = fit_weights(encoder, state, allow=getattr(config, "allow_unmatched", ()))
     return Candidate(name=name, options=dict(options), num_tensors=len(encoder.state_dict()), fit=fit)
 
@@ -110,13 +129,16 @@ def candidates(state: Mapping[str, Tensor], *, network: str | None = None) -> li
     """Every architecture, the one that the weights fit best first; `network` as in `architectures`."""
     tried = possible_encoders(state, network=network)
     met = []
-    with track("networks held against the weights", total=len(tried)) as advance:
+    with track("networks held against the weights", total=len(tried), is_even=False) as advance:
         for name, options in tried:
             # ValueError: options that do not go together, or a network that the encoder does not take.
             with suppress(ValueError):
                 met.append(meet(name, options, state))
             advance(1, note=name)
-    return sorted(met, key=lambda each: (not each.fit.is_whole, each.num_amiss - len(each.fit.loaded)))
+    return sorted(
+        met,
+        key=lambda each: (not each.fit.is_whole, not each.fit.loaded, each.num_amiss - len(each.fit.loaded)),
+    )
 
 
 def _known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,14 +173,15 @@ def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: 
     whole = [each for each in found if each.fit.is_whole]
     if not whole:
         best = found[0]
-        lines.append(
-            f"fits      no encoder; nearest is {best.title}: {len(best.fit.loaded)} of {best.num_tensors} tensors"
-        )
-        lines += _dropped(best.fit)
-        lines += [f"amiss     {part}" for part in best.fit.problems(most=most).split("; ")]
-        if len(found) > 1 and family in (LIBRARY, PLAIN) and not possible_networks(source.state):
+        num_loaded = len(best.fit.loaded)
+        nearest = f"nearest is {best.title}: {num_loaded} of {best.num_tensors} tensors"
+        lines.append(f"fits      no encoder; {nearest if num_loaded else 'none has a place for any tensor'}")
+        if len(found) == 1 or num_loaded >= NEAR * best.num_tensors:
+            lines += _dropped(best.fit)
+            lines += [f"amiss     {part}" for part in best.fit.problems(most=most).split("; ")]
+        if len(found) > 1 and family in (LIBRARY, PLAIN):
             lines.append(
-                "network   its keys do not tell it; if it is an image network, name it: --encoder image network=NAME, or "
+                "network   its keys do not tell it; if it is timm's image network, name it: --encoder image network=NAME; a ResNet, RegNet or ConvNeXt also: "
                 "--encoder tsm network=NAME (library=timm)"
             )
         return "\n".join(lines)
@@ -182,15 +205,29 @@ def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: 
     if uncounted:
         lines.append(f"as built  {uncounted} counters of batch norms, which play no part in the result")
     lines += ["recipe    encoder:", f"            name: {best.name}"]
-    lines += [f"            {key}: {value}" for key, value in best.options.items()]
-    lines.append(f"            weights: {weights}")
+    lines += [f"            {key}: {as_yaml(value)}" for key, value in best.options.items()]
+    lines.append(f"            weights: {as_yaml(weights)}")
     lines.append("or        " + " ".join(_overrides(best, weights)))
     return "\n".join(lines)
 
 
 def _overrides(candidate: Candidate, weights: str) -> list[str]:
-    options = [f"encoder.{key}={value}" for key, value in candidate.options.items()]
-    return [f"encoder.name={candidate.name}", *options, f"encoder.weights={weights}"]
+    """As a shell takes them."""
+    settings = {"name": candidate.name, **candidate.options, "weights": weights}
+    return [shlex.quote(f"encoder.{key}={as_yaml(value)}") for key, value in settings.items()]
+
+
+def _joined(options: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={as_yaml(value)}" for key, value in options.items())
+
+
+def as_yaml(value: Any) -> str:
+    """A value of an option as a recipe and a `key=value` have it: [layer4.1*,other], "*.weight", 3."""
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(as_yaml, value))}]"
+    if isinstance(value, str) and not (re.fullmatch(PLAIN_IN_YAML, value) and value not in YAML_WORDS):
+        return json.dumps(value)
+    return str(value)
 
 
 def _dropped(fit: Fit) -> list[str]:

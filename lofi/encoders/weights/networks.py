@@ -2,7 +2,7 @@
 
 `tsm` and `image` are told their network by the library's name for it, which no file says. Here are the names that may
 be meant; only holding the file against each says which are. Told are ResNet, ResNeXt, RegNet and ConvNeXt of
-torchvision, RegNet, ConvNeXt and plain vision transformers of timm.
+torchvision and timm, and timm's plain vision transformers.
 """
 
 import re
@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lofi.encoders.weights.families.library import LIBRARY
+from lofi.encoders.weights.families.ours import PLAIN, RUN
 from lofi.encoders.weights.loading import family_of
 
 VIT_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
@@ -37,7 +39,8 @@ def possible_networks(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, 
     Args:
         state: tensors under the names of any family.
     """
-    translated = family_of(list(state)).translate(state).tensors
+    family = family_of(list(state))
+    translated = family.translate(state).tensors
     shapes = {
         re.sub(r"^(network\.|stem\.(?=conv1\.))", "", name): tuple(tensor.shape)
         for name, tensor in translated.items()
@@ -49,10 +52,20 @@ def possible_networks(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, 
 
         names = torchvision.models.list_models(torchvision.models, include=torchvision_patterns)
         found += [("tsm", {"network": name}) for name in names]
-    if timm_patterns:
+    depth = _resnet_depth(shapes)
+    if timm_patterns or depth:
         import timm
 
-        for name in timm.list_models(timm_patterns):
+        names = timm.list_models(timm_patterns) if timm_patterns else []
+        if depth and family in (
+            LIBRARY,
+            RUN,
+            PLAIN,
+        ):  # other families are of video networks, which timm has not
+            names += [
+                name for name in timm.list_models(module="resnet") if re.search(rf"\D{depth}(\D|$)", name)
+            ]
+        for name in names:
             if not name.startswith("vit_"):
                 found.append(("tsm", {"library": "timm", "network": name}))
             found.append(("image", {"network": name}))
@@ -61,14 +74,23 @@ def possible_networks(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, 
 
 def _torchvision_patterns(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Of names of networks, with * for any run of characters."""
-    if "conv1.weight" in shapes and "layer1.0.conv1.weight" in shapes:
-        depth = 2 + sum(re.search(r"^layer\d\.\d+\.conv\d\.weight$", name) is not None for name in shapes)
+    depth = _resnet_depth(shapes)
+    if depth and "conv1.weight" in shapes:
         return [f"resnet{depth}", f"resnext{depth}_*", f"wide_resnet{depth}_*"]
     if any(name.startswith("trunk_output.block1.") for name in shapes):
         return ["regnet_y_*" if any(".se." in name for name in shapes) else "regnet_x_*"]
     if "features.1.0.layer_scale" in shapes:
         return ["convnext_*"]
     return []
+
+
+def _resnet_depth(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Layers, as names of ResNets count them; None of other networks."""
+    stems = ("conv1.weight", "conv1.0.weight")  # the latter is of timm's stems of three convolutions
+    if not any(name in shapes and len(shapes[name]) == 4 for name in stems):
+        return None
+    convolutions = sum(re.search(r"^layer\d\.\d+\.conv\d\.weight$", name) is not None for name in shapes)
+    return 2 + convolutions if convolutions else None
 
 
 def _timm_patterns(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:

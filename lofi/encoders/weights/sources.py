@@ -1,22 +1,17 @@
 """What `encoder.weights` names, read: a file, a checkpoint, a run, or weights that a library or a hub hands out.
 
-Files are read with `weights_only=True`, which runs no code. Of Python's own types, `argparse.Namespace` is let through
-besides: VideoMAE and TSP keep their command line beside the weights, and a namespace does nothing but hold values.
 torchvision, timm and the hub are imported where a name asks for them.
 """
 
-import argparse
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lofi.encoders.weights.files import read_weights
 from lofi.run_files import BEST_FILE, WEIGHTS_FILE, read_best_file
 
 TORCHVISION_PREFIX = "torchvision:"
@@ -25,9 +20,6 @@ HUB_PREFIX = "hf:"
 
 HUB_FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
 """Which file of a Hugging Face repository is taken: the first that is there."""
-
-WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "model_state", "net")
-"""Keys under which projects keep the state dict of a checkpoint, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,52 +106,6 @@ def _best_checkpoint(checkpoints: Path) -> Path | None:
     return best.checkpoint
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a .safetensors file or of a PyTorch checkpoint, on the CPU, and the metadata of the former."""
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
-            raise _unreadable(path, error) from error
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f" ({found[1]})" if found else ""
-        raise ValueError(
-            f"encoder.weights: {path} holds more than tensors and plain values{what}, and reading it could run code. If you "
-            "trust it, open it once with torch.load(..., weights_only=False) and save its state dict alone: "
-            "torch.save(checkpoint['state_dict'], NEW)."
-        ) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    return _tensors_of(content, path), {}
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(
-        f"encoder.weights: {path} cannot be read ({reason}); it is damaged, cut off, or neither a .safetensors file nor "
-        "a PyTorch checkpoint."
-    )
-
-
-def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """Unwrap the dictionaries that projects put around a state dict."""
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    is_state = isinstance(content, Mapping) and len(content) > 0
-    if not is_state or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(
-            f"encoder.weights: {path} holds no state dict; it must map names to tensors, directly or under "
-            f"{', '.join(WRAPPERS[:-1])} or {WRAPPERS[-1]}."
-        )
-    return {str(key): value for key, value in content.items()}
-
-
 def _strip_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without the prefix that data-parallel wrappers put before every name."""
     if all(key.startswith("module.") for key in state):
@@ -174,11 +120,14 @@ def _from_torchvision(name: str, network: str | None) -> dict[str, Tensor]:
         try:
             weights = torchvision.models.get_weight(name)
         except (ValueError, KeyError) as error:
-            raise ValueError(f"encoder.weights: torchvision has no weights {name!r} ({error}).") from error
+            raise ValueError(
+                f"encoder.weights: torchvision has no weights {name!r}{_near(name, _torchvision_weights())}."
+            ) from error
     elif network is None:
         raise ValueError(
-            f"encoder.weights: {TORCHVISION_PREFIX}{name} says no network, and torchvision has none that is this encoder. "
-            f"Name both, such as {TORCHVISION_PREFIX}R2Plus1D_18_Weights.DEFAULT."
+            f"encoder.weights: {TORCHVISION_PREFIX}{name} does not say of which network, and the encoder does not tell it. Name "
+            f"network and weights, such as {TORCHVISION_PREFIX}R2Plus1D_18_Weights.DEFAULT"
+            f"{_near(f'{name}_Weights', _torchvision_weights())}."
         )
     else:
         choices = torchvision.models.get_model_weights(network)
@@ -197,15 +146,33 @@ def _from_torchvision(name: str, network: str | None) -> dict[str, Tensor]:
         ) from error
 
 
+def _torchvision_weights() -> list[str]:
+    """Every name that `torchvision.models.get_weight` takes."""
+    import torchvision
+
+    enums = map(torchvision.models.get_model_weights, torchvision.models.list_models())
+    return sorted({f"{each.__name__}.{name}" for each in enums for name in each.__members__})
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    """ "; near it: ..." of the names most like one that is none of them; "" where none is like it."""
+    folded = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), folded, n=5, cutoff=0.7)
+    return f"; near it: {', '.join(folded[each] for each in near)}" if near else ""
+
+
 def _from_timm(name: str) -> dict[str, Tensor]:
     """As timm loads them, under its own names: it resizes and renames what its models were published as."""
     import timm
 
-    if not timm.is_model(name):
-        near = (
-            ", ".join(timm.list_models(f"*{name.split('.')[0]}*")[:5]) or "timm.list_pretrained() lists them"
-        )
-        raise ValueError(f"encoder.weights: timm has no model {name!r}; near it: {near}.")
+    network, _, tag = name.partition(".")
+    if not timm.is_model(network):
+        near = _near(name, timm.list_models()) or "; timm.list_models() lists its models"
+        raise ValueError(f"encoder.weights: timm has no model {network!r}{near}.")
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{network}.*")]
+    if tag and tag not in tags:
+        has = f"it has {', '.join(tags)}" if tags else "it has none"
+        raise ValueError(f"encoder.weights: timm has no weights {tag!r} of {network}; {has}.")
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # timm and its hub raise their own, of many kinds
