@@ -12,6 +12,7 @@ frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> the image model -> (N,T,D) [-> 
 or (N,T,D) with a feature per frame.
 """
 
+from functools import partial
 from typing import Any
 
 import timm
@@ -19,8 +20,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout, remove_drop_path
+from lofi.encoders.input_sizes import InputSizes
 from lofi.encoders.lora import add_lora
 from lofi.encoders.normalize_frames import NormalizeFrames
+from lofi.encoders.open_network import open_network
 from lofi.encoders.temporal_adapter import TemporalAdapter
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
@@ -50,6 +53,7 @@ class ImageEncoder(nn.Module):
         self.fixed_size = (
             None if self.is_vit or not about.get("fixed_input_size") else about["input_size"][1:]
         )
+        self.input_sizes = _input_sizes(model, network)
         self.normalize = NormalizeFrames(mean=about["mean"], std=about["std"])
         self.adapter = TemporalAdapter(self.feature_width) if has_convolution else None
         self.dropout = SnippetDropout(dropout)
@@ -104,20 +108,7 @@ class ImageEncoder(nn.Module):
             raise ValueError(
                 f"fidelity {fidelity}: {self.timm_name} takes one size alone; nearest usable: height {height}, width {width}."
             )
-        if not self.is_vit:
-            return
-        network: Any = self.network
-        patch_height, patch_width = network.patch_embed.patch_size
-        for name, unit in (("height", patch_height), ("width", patch_width)):
-            value = getattr(fidelity, name)
-            if value % unit:
-                nearest = " or ".join(
-                    str(side) for side in (value // unit * unit, (value // unit + 1) * unit) if side
-                )
-                raise ValueError(
-                    f"fidelity {fidelity}: {name} {value} is no multiple of {unit}, the patches of {self.timm_name}; nearest "
-                    f"usable: {name} {nearest}."
-                )
+        self.input_sizes.check(fidelity)
 
 
 def _open_network(name: str) -> nn.Module:
@@ -128,11 +119,27 @@ def _open_network(name: str) -> nn.Module:
             + (f"; it has {', '.join(near)}, ..." if near else "")
             + "."
         )
-    network: nn.Module = timm.create_model(name, num_classes=0)
+    network = open_network(partial(timm.create_model, name, num_classes=0))
     if isinstance(network, VisionTransformer):
-        network = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        network = open_network(partial(timm.create_model, name, num_classes=0, dynamic_img_size=True))
     remove_drop_path(network)
     return network
+
+
+def _input_sizes(network: Any, name: str) -> InputSizes:
+    """Single frames of the model's own size; of a vision transformer, whole patches."""
+    _, height, width = network.pretrained_cfg["input_size"]
+    native = Fidelity(num_snippets=1, frames=1, height=height, width=width)
+    if not isinstance(network, VisionTransformer):
+        return InputSizes(encoder=name, native=native)
+    patch_height, patch_width = network.patch_embed.patch_size
+    return InputSizes(
+        encoder=name,
+        native=native,
+        height_unit=patch_height,
+        width_unit=patch_width,
+        reason=f"has patches of {patch_height} x {patch_width}",
+    )
 
 
 def _refuse_draws(network: nn.Module, name: str) -> None:

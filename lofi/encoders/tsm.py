@@ -10,6 +10,7 @@ frames (N,3,T,H,W) uint8 -> (N*T,3,H,W) float -> stem, stages -> pooled (N*T,D) 
 """
 
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import timm
@@ -21,13 +22,12 @@ from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from lofi.encoders.dropout import SnippetDropout, remove_drop_path
+from lofi.encoders.input_sizes import tsm_sizes
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
+from lofi.encoders.open_network import open_network
 from lofi.encoders.temporal_shift import shift_branch
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
-
-STRIDE = 32
-"""Pixels of input per position of the last feature map, of all these networks."""
 
 BRANCHES: dict[type[nn.Module], str] = {
     BasicBlock: "conv1",
@@ -82,10 +82,11 @@ class Tsm(nn.Module):
         layout = f"{library} {type(image).__name__}"
         _check_taken(image, layout, network=network)
         setattr(self, f"{library}_name", network)
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        mean, std, side = IMAGENET_MEAN, IMAGENET_STD, 224
         if library == "timm":
-            mean, std = image.pretrained_cfg["mean"], image.pretrained_cfg["std"]
-        self.temporal_shift_fraction = temporal_shift_fraction
+            about = image.pretrained_cfg
+            mean, std, side = about["mean"], about["std"], about["input_size"][-1]
+        self.input_sizes = tsm_sizes(temporal_shift_fraction=temporal_shift_fraction, side=side)
         self.normalize = NormalizeFrames(mean=mean, std=std)
         self.feature_width = image.num_features if library == "timm" else _last_layer(image).in_features
         stem_names = STEMS.get(layout, ())
@@ -135,27 +136,18 @@ class Tsm(nn.Module):
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """Frames of at least 32 pixels, and two of them where channels are shifted between frames."""
-        if min(fidelity.height, fidelity.width) < STRIDE:
-            raise ValueError(
-                f"fidelity {fidelity} is too small for tsm, which divides height and width by {STRIDE}; "
-                f"nearest usable: height {max(STRIDE, fidelity.height)}, width {max(STRIDE, fidelity.width)}."
-            )
-        if fidelity.frames < 2 and self.temporal_shift_fraction > 0:
-            raise ValueError(
-                f"fidelity {fidelity} has {fidelity.frames} frame per snippet, but tsm shifts channels between frames; "
-                "nearest usable: frames 2 (or set encoder.temporal_shift_fraction: 0)."
-            )
+        self.input_sizes.check(fidelity)
 
 
 def _open_network(library: str, network: str) -> nn.Module:
     """The image network without weights, and without drop path, whose draws would depend on the other snippets."""
     try:
         if library == "timm":
-            image: nn.Module = timm.create_model(network, num_classes=0)
+            image = open_network(partial(timm.create_model, network, num_classes=0))
             remove_drop_path(image)
             return image
         options = {"stochastic_depth_prob": 0.0} if network.startswith("convnext") else {}
-        return torchvision.models.get_model(network, weights=None, **options)
+        return open_network(partial(torchvision.models.get_model, network, weights=None, **options))
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"encoder.network is {network!r}: {error}; {library} must have it.") from error
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -80,6 +81,12 @@ class _CudaAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.Tensor.backward:
+            # What a mode was asked for runs without the mode. From an edge autograd does not ask again, and what it
+            # recomputes keeps the rules.
+            edge = get_gradient_edge(args[0])
+            with self:
+                return torch.autograd.backward(edge, kwargs.get("gradient"))
         if func is F.scaled_dot_product_attention:
             return _attention(*args, **kwargs)
         if func in SOFTMAX and torch.is_autocast_enabled("cpu") and kwargs.get("dtype") is None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from lofi.memory.cuda_rules import cuda_rules
 from lofi.memory.fake import fake_tensors
@@ -44,6 +45,20 @@ def test_softmax_under_autocast_keeps_and_gives_float32(softmax):
     assert out.dtype is torch.float32
     assert saved == [((4, 7), torch.float32)]
     assert softmax(x).dtype is torch.bfloat16
+
+
+def test_a_checkpoint_recomputes_under_the_same_rules():
+    """Were its softmax in bfloat16 this time, or its attention another kernel, the checkpoint would find other tensors."""
+    x, mask = torch.empty(B, H, L, 16, requires_grad=True), torch.ones(B, 1, L, L, dtype=torch.bool)
+
+    def attend(x):
+        x = x.to(torch.bfloat16)
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=mask) * x.softmax(dim=-1)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = checkpoint(attend, x, use_reentrant=False).sum()
+    loss.backward()
+    assert x.grad.shape == x.shape
 
 
 def test_masked_attention_keeps_its_inputs_a_bias_its_result_and_a_sum_but_no_scores():
