@@ -10,6 +10,7 @@ from lofi.config.objective_kinds import ObjectiveKind
 from lofi.config.positions import check_extracted_positions, check_positions
 from lofi.data.data_config import AUGMENTATIONS, DataConfig
 from lofi.data.grid import ONLY_FOR_HEADS, GridConfig
+from lofi.encoders.input_sizes import INPUT_SIZES
 from lofi.encoders.weights.sources import TIMM_PREFIX, TORCHVISION_PREFIX
 from lofi.engine.deepspeed_engine import check_deepspeed_block, zero_stage
 from lofi.engine.loop import TrainConfig
@@ -116,6 +117,7 @@ def check_recipe(recipe: Recipe) -> None:
         _refuse_set(recipe.data, "data", ("validation_subset",), where)
     _check_labels(recipe)
     _check_gradient(recipe)
+    _check_sizes(recipe.encoder, recipe.fidelity)
     _check_crops(recipe)
     _check_blur(recipe)
     _check_spread(recipe)
@@ -210,6 +212,15 @@ def _check_blur(recipe: Recipe) -> None:
                 f"data.blur is {recipe.data.blur}, and fidelity trains on frames of {fidelity.height} x {fidelity.width} pixels; "
                 f"both sides must be at least {BLUR_RADIUS + 1}. Set a larger fidelity, or data.blur: 0."
             )
+
+
+def _check_sizes(encoder: Choice | None, config: FidelityConfig | None) -> None:
+    """What the encoder takes, as far as that can be told before it is built."""
+    if encoder is None or config is None or encoder.name not in INPUT_SIZES:
+        return
+    sizes = INPUT_SIZES[encoder.name](encoder.config)
+    for fidelity in (config.full, *build_schedule(config).fidelities):
+        sizes.check(fidelity)
 
 
 def _check_spread(recipe: Recipe) -> None:
@@ -325,4 +336,5 @@ def check_extraction_recipe(recipe: ExtractionRecipe) -> None:
             f"fidelity.reduction is {recipe.fidelity.reduction}; features are extracted at full fidelity, so only none is "
             "allowed."
         )
+    _check_sizes(recipe.encoder, recipe.fidelity)
     check_extracted_positions(recipe)

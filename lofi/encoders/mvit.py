@@ -11,14 +11,13 @@ import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout, drop_path_rates, drop_paths_by_seed
+from lofi.encoders.input_sizes import MVIT
 from lofi.encoders.normalize_frames import NormalizeFrames
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 """What torchvision's MViTs were trained with."""
-LEAST_SIDE = 32
-"""Pixels: the last blocks' maps are 32 times smaller."""
 NUM_BLOCKS = 16
 
 
@@ -26,6 +25,7 @@ class Mvit(nn.Module):
     """A `protocols.SnippetEncoder`."""
 
     has_temporal_convolution = True
+    input_sizes = MVIT
     torchvision_name = "mvit_v2_s"
 
     def __init__(self, *, drop_path: float = 0.0, dropout: float = 0.0) -> None:
@@ -65,8 +65,4 @@ class Mvit(nn.Module):
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """Frames of at least 32 pixels; any number of them."""
-        if min(fidelity.height, fidelity.width) < LEAST_SIDE:
-            raise ValueError(
-                f"fidelity {fidelity} is too small for mvit, which divides height and width by {LEAST_SIDE}; "
-                f"nearest usable: height {max(LEAST_SIDE, fidelity.height)}, width {max(LEAST_SIDE, fidelity.width)}."
-            )
+        self.input_sizes.check(fidelity)

@@ -11,12 +11,10 @@ import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.input_sizes import S3D
 from lofi.encoders.normalize_frames import KINETICS_MEAN, KINETICS_STD, NormalizeFrames
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
-
-LEAST_FRAMES, LEAST_SIDE = 8, 32
-"""One position of the last feature map. (torch 2.15's backward pass crashes on a CPU for smaller inputs, such as 5 x 17 x 18.)"""
 
 STAGE_STARTS = (0, 1, 4, 7, 13)
 """Where stages begin among the 16 modules: at each pooling."""
@@ -26,6 +24,7 @@ class S3d(nn.Module):
     """A `protocols.SnippetEncoder`."""
 
     has_temporal_convolution = True
+    input_sizes = S3D
     torchvision_name = "s3d"
     feature_width = 1024
 
@@ -57,11 +56,4 @@ class S3d(nn.Module):
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """At least 8 frames of 32 pixels."""
-        least = {"frames": LEAST_FRAMES, "height": LEAST_SIDE, "width": LEAST_SIDE}
-        if any(getattr(fidelity, name) < value for name, value in least.items()):
-            usable = ", ".join(
-                f"{name} {max(value, getattr(fidelity, name))}" for name, value in least.items()
-            )
-            raise ValueError(
-                f"fidelity {fidelity} is too small for s3d, which divides time by 8 and space by 32; nearest usable: {usable}."
-            )
+        self.input_sizes.check(fidelity)

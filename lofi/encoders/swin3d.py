@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformerBlock
 
 from lofi.encoders.dropout import SnippetDropout, drop_path_rates, drop_paths_by_seed
+from lofi.encoders.input_sizes import SWIN3D
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
@@ -27,6 +28,7 @@ class Swin3d(nn.Module):
     """A `protocols.SnippetEncoder`."""
 
     has_temporal_convolution = True
+    input_sizes = SWIN3D
 
     def __init__(self, *, network: str, drop_path: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__()
@@ -69,3 +71,4 @@ class Swin3d(nn.Module):
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """Any."""
+        self.input_sizes.check(fidelity)

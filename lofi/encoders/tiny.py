@@ -13,18 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.input_sizes import TINY
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
-
-LEAST_SIDE = 9
-"""Pixels. The last feature map must keep two positions a side: one is no sample to take statistics of."""
 
 
 class Tiny(nn.Module):
     """A `protocols.SnippetEncoder`."""
 
     has_temporal_convolution = True
+    input_sizes = TINY
 
     def __init__(self, *, channels: tuple[int, ...] = (16, 32, 64), dropout: float = 0.0) -> None:
         super().__init__()
@@ -56,11 +55,7 @@ class Tiny(nn.Module):
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """Frames of at least 9 pixels; any number of them."""
-        if min(fidelity.height, fidelity.width) < LEAST_SIDE:
-            raise ValueError(
-                f"fidelity {fidelity} is too small for tiny, which divides height and width by 8; nearest usable: "
-                f"height {max(LEAST_SIDE, fidelity.height)}, width {max(LEAST_SIDE, fidelity.width)}."
-            )
+        self.input_sizes.check(fidelity)
 
 
 class TinyStage(nn.Module):

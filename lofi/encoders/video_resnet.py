@@ -17,6 +17,7 @@ import torchvision
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout
+from lofi.encoders.input_sizes import R2PLUS1D, R2PLUS1D_MMACTION2, RESNET3D, InputSizes
 from lofi.encoders.normalize_frames import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -32,22 +33,22 @@ from lofi.protocols import RunBlock, call_block
 def open_r2plus1d(*, depth: int = 18, layout: str = "published", dropout: float = 0.0) -> "VideoResnet":
     """R(2+1)D of 18 or 34 layers; `layout`: published or mmaction2, the latter of 34."""
     if depth == 18:
-        return _open_torchvision("r2plus1d_18", name="r2plus1d", dropout=dropout)
+        return _open_torchvision("r2plus1d_18", input_sizes=R2PLUS1D, dropout=dropout)
     if layout == "published":
-        return VideoResnet(published_34(), name="r2plus1d", dropout=dropout)
+        return VideoResnet(published_34(), input_sizes=R2PLUS1D, dropout=dropout)
     return VideoResnet(
-        mmaction2_34(), name="r2plus1d", stride=32, mean=IMAGENET_MEAN, std=IMAGENET_STD, dropout=dropout
+        mmaction2_34(), input_sizes=R2PLUS1D_MMACTION2, mean=IMAGENET_MEAN, std=IMAGENET_STD, dropout=dropout
     )
 
 
 def open_resnet3d(*, network: str, dropout: float = 0.0) -> "VideoResnet":
     """R3D or MC3 of 18 layers; `network`: torchvision's r3d_18 or mc3_18."""
-    return _open_torchvision(network, name="resnet3d", dropout=dropout)
+    return _open_torchvision(network, input_sizes=RESNET3D, dropout=dropout)
 
 
-def _open_torchvision(network: str, *, name: str, dropout: float) -> "VideoResnet":
+def _open_torchvision(network: str, *, input_sizes: InputSizes, dropout: float) -> "VideoResnet":
     plain = torchvision.models.get_model(network, weights=None)
-    return VideoResnet(plain, name=name, torchvision_name=network, dropout=dropout)
+    return VideoResnet(plain, input_sizes=input_sizes, torchvision_name=network, dropout=dropout)
 
 
 class VideoResnet(nn.Module):
@@ -59,9 +60,8 @@ class VideoResnet(nn.Module):
         self,
         network: Any,
         *,
-        name: str,
+        input_sizes: InputSizes,
         torchvision_name: str | None = None,
-        stride: int = 16,
         mean: tuple[float, float, float] = KINETICS_MEAN,
         std: tuple[float, float, float] = KINETICS_STD,
         dropout: float = 0.0,
@@ -69,16 +69,14 @@ class VideoResnet(nn.Module):
         """
         Args:
             network: a VideoResNet.
-            name: of the encoder in recipes.
+            input_sizes: what the network takes.
             torchvision_name: torchvision's name of the network, if it is one of its own.
-            stride: pixels of input per position of the last feature map.
             mean, std: of the frames that the network's weights were trained on.
             dropout: share of a feature's elements set to zero in training.
         """
         super().__init__()
-        self.name = name
+        self.input_sizes = input_sizes
         self.torchvision_name = torchvision_name
-        self.stride = stride
         self.feature_width: int = network.fc.in_features
         self.normalize = NormalizeFrames(mean=mean, std=std)
         self.stem = network.stem
@@ -109,8 +107,4 @@ class VideoResnet(nn.Module):
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """Frames of at least as many pixels as the network divides by; any number of them."""
-        if min(fidelity.height, fidelity.width) < self.stride:
-            raise ValueError(
-                f"fidelity {fidelity} is too small for {self.name}, which divides height and width by {self.stride}; nearest "
-                f"usable: height {max(self.stride, fidelity.height)}, width {max(self.stride, fidelity.width)}."
-            )
+        self.input_sizes.check(fidelity)

@@ -22,18 +22,14 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from lofi.encoders.dropout import SnippetDropout, SnippetDropPath, drop_path_rates
+from lofi.encoders.input_sizes import videomae_sizes
 from lofi.encoders.lora import add_lora
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
 from lofi.encoders.position_table import interpolate_table, sine_table
 from lofi.encoders.temporal_adapter import TemporalAdapter
-from lofi.encoders.videomae_sizes import Size
+from lofi.encoders.videomae_sizes import TUBELET, Size
 from lofi.fidelity import Fidelity
 from lofi.protocols import RunBlock, call_block
-
-TUBELET = 2
-"""Frames of a tubelet."""
-NATIVE = Fidelity(num_snippets=1, frames=16, height=224, width=224)
-"""What the public weights were trained on; the table of positions is made for it."""
 
 
 class Videomae(nn.Module):
@@ -56,7 +52,10 @@ class Videomae(nn.Module):
         self.feature_width = size.width
         self.frames_per_feature = TUBELET if feature_per_tubelet else None
         self.normalize = NormalizeFrames(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        self.patch_embed = TubeletEmbedding(width=size.width, patch=size.patch)
+        self.input_sizes = videomae_sizes(patch=size.patch)
+        self.patch_embed = TubeletEmbedding(
+            width=size.width, patch=size.patch, native=self.input_sizes.native
+        )
         self.blocks = nn.ModuleList(
             VideomaeBlock(size, drop_path=rate, salt=1 + 2 * index, has_adapter=has_adapters)
             for index, rate in enumerate(drop_path_rates(drop_path, num_blocks=size.depth))
@@ -95,16 +94,7 @@ class Videomae(nn.Module):
 
     def check_fidelity(self, fidelity: Fidelity) -> None:
         """Whole tubelets: an even number of frames, sides that the patch divides."""
-        units = {"frames": TUBELET, "height": self.patch_embed.patch, "width": self.patch_embed.patch}
-        for name, unit in units.items():
-            value = getattr(fidelity, name)
-            if value % unit:
-                lower, upper = value // unit * unit, (value // unit + 1) * unit
-                nearest = f"{lower} or {upper}" if lower else f"{upper}"
-                raise ValueError(
-                    f"fidelity {fidelity}: {name} {value} is no multiple of {unit}, which videomae's tubelets take; nearest "
-                    f"usable: {name} {nearest}."
-                )
+        self.input_sizes.check(fidelity)
 
 
 class TubeletEmbedding(nn.Module):
@@ -112,12 +102,12 @@ class TubeletEmbedding(nn.Module):
 
     table: Tensor
 
-    def __init__(self, *, width: int, patch: int) -> None:
-        """`width`: D; `patch`: P, pixels."""
+    def __init__(self, *, width: int, patch: int, native: Fidelity) -> None:
+        """`width`: D; `patch`: P, pixels; `native`: of a snippet, which the table of positions is made for."""
         super().__init__()
         self.patch = patch
         self.proj = nn.Conv3d(3, width, (TUBELET, patch, patch), stride=(TUBELET, patch, patch))
-        self.native_grid = (NATIVE.frames // TUBELET, NATIVE.height // patch, NATIVE.width // patch)
+        self.native_grid = (native.frames // TUBELET, native.height // patch, native.width // patch)
         # Not in the state dict: it is a fact of the network, and no published file has it.
         self.register_buffer("table", sine_table(math.prod(self.native_grid), width=width), persistent=False)
 

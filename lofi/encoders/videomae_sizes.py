@@ -16,6 +16,9 @@ class Size:
     mlp_ratio: float = 4.0
 
 
+TUBELET = 2
+"""Frames of a tubelet, of every size."""
+
 SIZES = {
     "small": Size(width=384, depth=12, heads=6),
     "base": Size(width=768, depth=12, heads=12),

@@ -29,7 +29,7 @@ from lofi.fidelity import Fidelity
 from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
 from lofi.gradients.joint import encode_joint
-from lofi.memory.cuda_rules import cuda_autocast_norms
+from lofi.memory.cuda_rules import cuda_rules
 from lofi.memory.fake import fake_tensors
 
 CONFIGS = {
@@ -55,8 +55,6 @@ SIZES = {
     "r2plus1d": (2, 17, 19), "resnet3d": (2, 17, 19), "s3d": (8, 33, 35), "videomae": (4, 32, 48), "image": (2, 32, 48)
 }  # fmt: skip
 """Frames, height and width, where others than the usual are needed."""
-ALSO = ("tsm convnext", "resnet3d")
-"""Second networks of a wrapper."""
 N = 3
 USUAL = T, H, W = 2, 33, 35
 
@@ -209,20 +207,33 @@ def test_the_dtype_follows_the_weights(name, encoder):
         assert encoder(frames).isfinite().all()
 
 
-def test_a_step_is_planned_on_fake_tensors(name):
-    """Built, encoded and differentiated without an allocation."""
-    if name in ALSO:
-        pytest.skip("another network of this wrapper is planned")
+PLANNED = {
+    **CONFIGS,
+    "tsm regnet": TsmConfig(network="regnet_y_400mf"),
+    "tsm regnet of timm": TsmConfig(library="timm", network="regnety_002"),
+    "image regnet": ImageConfig(network="regnety_002"),
+    "image with its own softmax": ImageConfig(network="beit_base_patch16_224"),
+}
+"""RegNets work their layout out with tensors while they are built."""
+PLANNED_SIZES = {**SIZES, "image with its own softmax": (1, 224, 224)}
+PLANNED_PATHS = (encode_joint, encode_checkpointed, partial(encode_chunked, chunk_size=1))
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_step_of_every_gradient_path_is_planned_on_fake_tensors(name):
+    """Built, encoded and differentiated as on CUDA, without an allocation."""
+    sizes = PLANNED_SIZES.get(name, USUAL)
     with fake_tensors():
-        encoder, _ = build_encoder(name.split()[0], CONFIGS[name])
+        encoder, _ = build_encoder(name.split()[0], PLANNED[name])
         encoder.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16), cuda_autocast_norms(encoder):
-            features = encoder(
-                frames_for(name, num_snippets=1), snippet_seeds=torch.zeros(1, dtype=torch.int64)
-            )
-            features.float().sum().backward()
-        gradients = [p.grad for p in encoder.parameters() if p.requires_grad]
-    assert all(isinstance(gradient, FakeTensor) for gradient in gradients)
+        trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+        for encode in PLANNED_PATHS:
+            encoder.zero_grad()
+            frames = torch.empty(1, 2, 3, *sizes, dtype=torch.uint8)
+            with torch.autocast("cpu", dtype=torch.bfloat16), cuda_rules(encoder):
+                features = encode(encoder, frames, snippet_seeds=torch.zeros(1, 2, dtype=torch.int64))
+                features.float().sum().backward()
+            assert all(isinstance(parameter.grad, FakeTensor) for parameter in trained)
 
 
 @pytest.mark.parametrize("order", ["NCTHW", "NTCHW"])
@@ -262,7 +273,7 @@ def test_the_public_encoders_normalize_as_their_weights_were_trained():
 def test_a_single_frame_is_refused_only_where_channels_are_shifted():
     fidelity = Fidelity(num_snippets=5, frames=1, height=32, width=32)
     Tsm(temporal_shift_fraction=0.0).check_fidelity(fidelity)
-    with pytest.raises(ValueError, match="1 frame per snippet.*nearest usable: frames 2"):
+    with pytest.raises(ValueError, match="shifts channels between frames unless .*nearest usable: frames 2"):
         Tsm().check_fidelity(fidelity)
 
 

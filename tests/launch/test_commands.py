@@ -60,10 +60,10 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(name, call, tmp_path):
 
 def test_train_says_which_recipe_where_the_message_does_not(call, benchmark, tmp_path):
     file = recipe_file("full_tiny_actionformer")
-    overrides = tiny_overrides("full_tiny_actionformer", benchmark, tmp_path / "run", fidelity__height=5)
+    overrides = tiny_overrides("full_tiny_actionformer", benchmark, tmp_path / "run", encoder__weights="gone")
     code, _, error = call("train", file, *overrides)
     assert code == 2
-    assert error.startswith(f"error: {file}: fidelity 8x4x5x20 is too small for tiny")
+    assert error.startswith(f"error: {file}: encoder.weights: gone does not exist")
 
 
 def test_train_stops_with_exit_code_1_in_mid_work(call, benchmark, tmp_path):

@@ -45,6 +45,8 @@ class Candidate:
     num_tensors: int
     """Of the encoder."""
     fit: Fit
+    native: str
+    """T x H x W that public weights of this encoder were trained at."""
 
     @property
     def title(self) -> str:
@@ -80,7 +82,7 @@ def architectures(network: str | None = None) -> list[tuple[str, dict[str, Any]]
     return found
 
 
-def open_bare(name: str, options: Mapping[str, Any]) -> tuple[Any, nn.Module]:
+def open_bare(name: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """An encoder's configuration, and the encoder, without its weights. Raises ValueError for options that it does not take."""
     if name not in ENCODERS:
         raise ValueError(f"encoder {name!r} is not known; it must be one of {', '.join(ENCODERS)}.")
@@ -100,7 +102,13 @@ def meet(name: str, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     """Hold weights against an encoder, whose own weights are not allocated. Raises ValueError for options that it lacks."""
     config, encoder = open_bare(name, options)
     fit = fit_weights(encoder, state, allow=getattr(config, "allow_unmatched", ()))
-    return Candidate(name=name, options=dict(options), num_tensors=len(encoder.state_dict()), fit=fit)
+    return Candidate(
+        name=name,
+        options=dict(options),
+        num_tensors=len(encoder.state_dict()),
+        fit=fit,
+        native=encoder.input_sizes.native_text,
+    )
 
 
 @cache
@@ -204,6 +212,9 @@ def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: 
     uncounted = best.num_tensors - len(best.fit.loaded) - len(best.fit.initial)
     if uncounted:
         lines.append(f"as built  {uncounted} counters of batch norms, which play no part in the result")
+    lines.append(
+        f"native    {best.native} (frames x height x width): what public weights of {best.name} were trained at"
+    )
     lines += ["recipe    encoder:", f"            name: {best.name}"]
     lines += [f"            {key}: {as_yaml(value)}" for key, value in best.options.items()]
     lines.append(f"            weights: {as_yaml(weights)}")
