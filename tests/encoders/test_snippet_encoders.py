@@ -22,6 +22,7 @@ from lofi.encoders.choices import (
     TsmConfig,
     VideomaeConfig,
 )
+from lofi.encoders.freezing import freeze_stages
 from lofi.encoders.normalize_frames import IMAGENET_MEAN, IMAGENET_STD, NormalizeFrames
 from lofi.encoders.tsm import Tsm
 from lofi.encoders.video_resnet import open_r2plus1d
@@ -29,6 +30,7 @@ from lofi.fidelity import Fidelity
 from lofi.gradients.checkpointed import encode_checkpointed
 from lofi.gradients.chunked import encode_chunked
 from lofi.gradients.joint import encode_joint
+from lofi.gradients.sampled import encode_sampled
 from lofi.memory.cuda_rules import cuda_rules
 from lofi.memory.fake import fake_tensors
 
@@ -137,6 +139,7 @@ def test_stages_are_cut_at_the_input_and_hold_what_can_be_frozen(encoder):
 EXACT = {
     "checkpointed": encode_checkpointed,
     "chunked": partial(encode_chunked, chunk_size=2, checkpoint_blocks=True),
+    "sampled": partial(encode_sampled, chunk_size=2, share=1.0, recompute=True),
 }
 
 
@@ -163,6 +166,22 @@ def test_gradients_reach_every_weight_and_are_the_same_on_every_path(name, encod
             torch.testing.assert_close(
                 gradients[path][key], joint, rtol=rtol, atol=atol, msg=f"{path}: {key}"
             )
+
+
+def test_with_frozen_stages_the_first_that_learns_has_gradients_on_every_path_and_they_have_none(
+    name, encoder
+):
+    encoder = copy.deepcopy(encoder)
+    freeze_stages(encoder.stages, count=2)
+    frozen = {id(p) for stage in encoder.stages[:2] for p in stage.parameters()}
+    seeds = torch.tensor([[3, 4]])
+    sampled = partial(encode_sampled, chunk_size=1, share=0.5)
+    for path, encode in {"joint": encode_joint, **EXACT, "sampled": sampled}.items():
+        encoder.zero_grad()
+        encode(encoder, frames_for(name, num_snippets=2)[None], snippet_seeds=seeds).sum().backward()
+        assert all(p.grad is None for p in encoder.parameters() if id(p) in frozen), path
+        first = encoder.stages[2:][0].named_parameters()
+        assert all(p.grad.abs().sum() > 0 for key, p in first if p.requires_grad), path
 
 
 def test_dropout_follows_the_seeds_and_needs_training(name, encoder):
@@ -216,7 +235,8 @@ PLANNED = {
 }
 """RegNets work their layout out with tensors while they are built."""
 PLANNED_SIZES = {**SIZES, "image with its own softmax": (1, 224, 224)}
-PLANNED_PATHS = (encode_joint, encode_checkpointed, partial(encode_chunked, chunk_size=1))
+PLANNED_PATHS = (encode_checkpointed, partial(encode_chunked, chunk_size=1))
+"""The last chunk is encoded as `encode_joint` does it."""
 
 
 @pytest.mark.parametrize("name", PLANNED)
