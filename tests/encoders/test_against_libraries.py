@@ -37,6 +37,8 @@ VIDEO = {
     "r3d_18": (lambda: open_resnet3d(network="r3d_18"), "fc", (2, 32, 34)),
     "mc3_18": (lambda: open_resnet3d(network="mc3_18"), "fc", (2, 32, 34)),
     "swin3d_t": (lambda: Swin3d(network="swin3d_t"), "head", (3, 33, 36)),
+    "swin3d_s": (lambda: Swin3d(network="swin3d_s"), "head", (2, 32, 36)),
+    "swin3d_b": (lambda: Swin3d(network="swin3d_b"), "head", (2, 32, 36)),
     "mvit_v2_s": (Mvit, "head", (4, 32, 64)),
 }
 
@@ -68,7 +70,9 @@ def test_s3d_equals_torchvisions_where_one_pooling_window_is_the_whole_map():
 
 IMAGE = [
     ("torchvision", "resnet18"),
+    ("torchvision", "resnet34"),
     ("torchvision", "resnet50"),
+    ("torchvision", "resnext50_32x4d"),
     ("torchvision", "regnet_y_400mf"),
     ("torchvision", "convnext_tiny"),
     ("timm", "resnet10t"),
@@ -182,12 +186,14 @@ def test_image_encoders_equal_timm_frame_by_frame(name):
         torch.testing.assert_close(encoder(frames), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_videomae_equals_timms_own_blocks():
-    size = SIZES["small"]
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_videomae_equals_timms_own_blocks(name):
+    size = SIZES[name]
     encoder = Videomae(size).eval()
-    blocks = [Block(size.width, size.heads, qkv_bias=True).eval() for _ in range(size.depth)]
+    with torch.device("meta"):
+        blocks = [Block(size.width, size.heads, qkv_bias=True).eval() for _ in range(size.depth)]
     for own, block in zip(encoder.blocks, blocks, strict=True):
-        block.load_state_dict(own.state_dict())
+        block.load_state_dict(own.state_dict(), assign=True)
     frames = random_frames(16, 32, 48)
     with torch.no_grad():
         x = encoder.patch_embed.proj(encoder.normalize(frames, order="NCTHW")).flatten(2).transpose(1, 2)
