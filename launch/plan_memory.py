@@ -7,7 +7,8 @@
 
 One step of every recipe runs on fake tensors: forward, backward, clipping, optimizer. Printed are its peak bytes on one rank
 by kind, where in the step the peak lies, and the modules that hold most. With --budget: for every gradient path the largest
-fidelity, batch and chunk that fit, in the order of their predicted cost, each with the overrides to paste.
+fidelity, batch and chunk that fit, in the order of their predicted cost, each with the overrides to paste. Of several recipes
+one that cannot be planned is named at the end, with the reason; the exit code is then 1.
 """
 
 import argparse
@@ -59,7 +60,7 @@ def main() -> int:
     gc.freeze()
     gc.enable()
 
-    def plan() -> None:
+    def plan() -> int:
         options = PlanOptions(
             device=arguments.device,
             has_bf16=not arguments.no_bf16,
@@ -72,11 +73,15 @@ def main() -> int:
         )
         recipes = load_recipes(training_files(files), overrides, parts=OWN_PARTS.joined(SOLA))
         if arguments.budget is None:
-            run_plan(recipes, options=options, output=arguments.json)
-        else:
-            run_budget(recipes, budget=arguments.budget, options=options, output=arguments.json)
+            planned = run_plan(recipes, options=options, output=arguments.json)
+            return 1 if planned.failed else 0
+        run_budget(recipes, budget=arguments.budget, options=options, output=arguments.json)
+        return 0
 
-    return run_command(plan)
+    try:
+        return run_command(plan)
+    finally:
+        gc.unfreeze()  # else triton reports what it still holds when Python ends
 
 
 if __name__ == "__main__":

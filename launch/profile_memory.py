@@ -88,7 +88,7 @@ def main() -> int:
         recipes = load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA))
         predicted = [] if arguments.predicted is None else read_memory_rows(arguments.predicted)
         if arguments.predict:
-            predicted = run_plan(recipes, options=options_of_this_device(assumed=assumed))
+            predicted = run_plan(recipes, options=options_of_this_device(assumed=assumed)).rows
         return run_profile(
             recipes, options=options, output=output, predicted=predicted, restart=arguments.restart
         )

@@ -153,27 +153,59 @@ def predict_peak(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What became of several recipes."""
+
+    rows: list[dict[str, Any]]
+    """As memory.json has them, of the recipes that could be planned."""
+    failed: tuple[str, ...]
+    """A line for each of the others: its name and why."""
+
+
 def run_plan(
     recipes: Sequence[NamedRecipe], *, options: PlanOptions, output: str | Path | None = None
-) -> list[dict[str, Any]]:
-    """Predict every recipe, print the table, and write the rows to a memory.json where one is named."""
-    rows = []
+) -> Planned:
+    """Predict every recipe, print the table, and write the rows to a memory.json where one is named.
+
+    Of several recipes one that cannot be planned is a line at the end. An only one raises: ValueError, with its name, or
+    whatever else went wrong in it.
+    """
+    rows, failed = [], []
     begin = time.perf_counter()
     with track("planning", total=len(recipes)) as advance:
         for each in recipes:
             try:
                 prediction = predict_peak(each.recipe, options=options)
-            except ValueError as error:
-                raise ValueError(f"{each.name}: {error}") from error
-            rows.append(prediction_row(replace(prediction, recipe=each.name), versions=package_versions()))
+                rows.append(
+                    prediction_row(replace(prediction, recipe=each.name), versions=package_versions())
+                )
+            except Exception as error:
+                if len(recipes) > 1:
+                    failed.append(f"{each.name}: {_reason(error)}")
+                elif isinstance(error, ValueError):
+                    raise ValueError(f"{each.name}: {error}") from error
+                else:
+                    raise
             advance(note=each.name)
     seconds = time.perf_counter() - begin
-    print_plan(rows)
+    if rows:
+        print_plan(rows)
     say(f"planned in {seconds:.1f} s")
     if output is not None:
         write_json(output, rows)
         say(f"written: {output}")
-    return rows
+    for line in failed:
+        say(f"not planned: {line}")
+    return Planned(rows=rows, failed=tuple(failed))
+
+
+def _reason(error: Exception) -> str:
+    """In one line."""
+    if isinstance(error, ValueError):
+        return " ".join(str(error).split())
+    first = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {first} (planned alone it shows where)"
 
 
 def training_files(files: Sequence[str]) -> list[str]:

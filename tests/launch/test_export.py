@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import recipe_file
 
 from lofi.encoders.build import build_encoder
-from lofi.encoders.choices import R2plus1dConfig, TinyConfig, TsmConfig
+from lofi.encoders.choices import ImageConfig, R2plus1dConfig, Resnet3dConfig, TinyConfig, TsmConfig
 from lofi.engine.checkpoint import checkpoint_name
 from lofi.engine.validation import Validation, write_best
 
@@ -68,13 +68,18 @@ def tiny():
     return random_encoder("tiny", TinyConfig(channels=(4, 5, 6)))
 
 
-def test_torchvisions_module_loads_the_export_and_computes_the_same(call, tmp_path):
-    encoder = random_encoder("r2plus1d", R2plus1dConfig())
-    run = make_run(tmp_path / "run", encoder, {"name": "r2plus1d"}, side=40)
+@pytest.mark.parametrize(
+    ("name", "config", "network"),
+    [("r2plus1d", R2plus1dConfig(), "r2plus1d_18"), ("resnet3d", Resnet3dConfig(network="mc3_18"), "mc3_18")],
+)
+def test_torchvisions_module_loads_the_export_and_computes_the_same(name, config, network, call, tmp_path):
+    encoder = random_encoder(name, config)
+    block = {"name": name} | ({"network": network} if name == "resnet3d" else {})
+    run = make_run(tmp_path / "run", encoder, block, side=40)
     code, out, err = call("export", run, "--to", tmp_path / "encoder.safetensors")
     assert code == 0, err
-    assert "names of torchvision r2plus1d_18" in out + err
-    plain = torchvision.models.video.r2plus1d_18().eval()
+    assert f"names of torchvision {network}" in out + err
+    plain = torchvision.models.get_model(network).eval()
     plain.fc = torch.nn.Identity()
     plain.load_state_dict(load_file(tmp_path / "encoder.safetensors"))
     metadata = metadata_of(tmp_path / "encoder.safetensors")
@@ -134,6 +139,20 @@ def test_a_program_of_torch_export_computes_the_same_for_any_number_of_snippets(
     for num_snippets in (1, 5):
         frames = random_frames(num_snippets, 3, 4, 20, 20)
         torch.testing.assert_close(program.module()(frames), tiny(frames))
+
+
+def test_a_vision_transformer_is_exported_as_a_program_too(call, tmp_path):
+    config = ImageConfig(network="test_vit", temporal="convolution")
+    encoder = random_encoder("image", config)
+    torch.nn.init.normal_(encoder.adapter.up.weight, std=0.1)
+    block = {"name": "image", "network": "test_vit", "temporal": "convolution"}
+    run = make_run(tmp_path / "run", encoder, block, side=48, frames=3)
+    code, _, err = call("export", run, "--to", tmp_path / "encoder.pt2")
+    assert code == 0, err
+    program = torch.export.load(tmp_path / "encoder.pt2").module()
+    for num_snippets in (1, 5):
+        frames = random_frames(num_snippets, 3, 3, 48, 48)
+        torch.testing.assert_close(program(frames), encoder(frames))
 
 
 def test_an_onnx_graph_computes_the_same(tiny, call, tmp_path):

@@ -45,6 +45,20 @@ def test_what_cannot_be_planned_is_refused_in_one_line(call, arguments, more, ex
     assert expected in error
 
 
+def test_a_recipe_that_cannot_be_planned_is_named_and_the_others_are_planned(call, arguments, tmp_path):
+    joint = recipe_file("full_tiny_actionformer")
+    heavier = tmp_path / "odd_batch.yaml"
+    heavier.write_text(joint.read_text().replace("batch_size: 2", "batch_size: 3"))
+    code, output, _ = call(
+        "plan_memory", heavier, joint, "--world-size", "2", "--json", tmp_path / "plan.json"
+    )
+    assert code == 1
+    assert "not planned: odd_batch: train.batch_size is 3, which 2 ranks cannot share evenly" in output
+    assert [row["recipe"] for row in json.loads((tmp_path / "plan.json").read_text())] == [
+        "full_tiny_actionformer"
+    ]
+
+
 def test_recipes_that_do_not_train_are_left_out_with_a_line(call, arguments, tmp_path):
     extraction = recipe_file("extract_tiny")
     code, output, _ = call("plan_memory", extraction, *arguments, "--json", tmp_path / "plan.json")
