@@ -1,6 +1,7 @@
 """Initial weights of an encoder: our own runs and exports, and the public checkpoints that people start from.
 
     sources       a file, a run, torchvision:NAME, timm:NAME, hf:OWNER/REPOSITORY -> tensors under the names that they have
+    files         a file, told by its first bytes, and its tensors
     families/     one module per family of names: to the library's names, and what of a file is no encoder's
     own_names     from the library's names to each encoder's
     loading       the tensors of a family -> an encoder; what does not fit is refused by name
