@@ -47,11 +47,9 @@ def test_what_cannot_be_planned_is_refused_in_one_line(call, arguments, more, ex
 
 def test_a_recipe_that_cannot_be_planned_is_named_and_the_others_are_planned(call, arguments, tmp_path):
     joint = recipe_file("full_tiny_actionformer")
-    heavier = tmp_path / "odd_batch.yaml"
-    heavier.write_text(joint.read_text().replace("batch_size: 2", "batch_size: 3"))
-    code, output, _ = call(
-        "plan_memory", heavier, joint, "--world-size", "2", "--json", tmp_path / "plan.json"
-    )
+    odd = tmp_path / "odd_batch.yaml"
+    odd.write_text(joint.read_text().replace("batch_size: 2", "batch_size: 3"))
+    code, output, _ = call("plan_memory", odd, joint, "--world-size", "2", "--json", tmp_path / "plan.json")
     assert code == 1
     assert "not planned: odd_batch: train.batch_size is 3, which 2 ranks cannot share evenly" in output
     assert [row["recipe"] for row in json.loads((tmp_path / "plan.json").read_text())] == [
