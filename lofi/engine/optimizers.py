@@ -118,26 +118,20 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer over `parameter_groups`; ValueError where nothing is left to train, or a library is missing."""
+    """The optimizer over `parameter_groups`; ValueError where nothing is left to train, or a library is missing. PyTorch's own
+    update each weight in one fused kernel, in place: faster, and without temporaries (their default on CUDA takes all weights
+    through one operation at a time, with temporaries as large as all weights together)."""
     groups = parameter_groups(module, config)
     if not groups:
         raise ValueError("no parameter is left to train: every module of this recipe is frozen.")
     if isinstance(config, SgdConfig):
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
     if isinstance(config, Adamw8bitConfig):
         optimizer: torch.optim.Optimizer = _adamw_8bit()(
             groups, lr=config.lr, betas=(config.beta1, config.beta2)
         )
         return optimizer
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
-
-
-def use_fused_kernels(optimizer: torch.optim.Optimizer) -> None:
-    """Let PyTorch's own optimizers update each weight in one kernel, in place: right on CUDA, where their default takes all
-    weights through one operation at a time, with temporaries as large as all weights together."""
-    for group in optimizer.param_groups:
-        if "fused" in group:
-            group["fused"], group["foreach"] = True, False
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
 
 
 def _adamw_8bit() -> Any:

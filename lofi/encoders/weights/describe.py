@@ -236,7 +236,9 @@ def as_yaml(value: Any) -> str:
     """A value of an option as a recipe and a `key=value` have it: [layer4.1*,other], "*.weight", 3."""
     if isinstance(value, tuple | list):
         return f"[{','.join(map(as_yaml, value))}]"
-    if isinstance(value, str) and not (re.fullmatch(PLAIN_IN_YAML, value) and value.lower() not in YAML_WORDS):
+    if isinstance(value, str) and not (
+        re.fullmatch(PLAIN_IN_YAML, value) and value.lower() not in YAML_WORDS
+    ):
         return json.dumps(value)
     return str(value)
 
