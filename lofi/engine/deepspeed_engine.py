@@ -21,6 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lofi.engine.optimizers import use_fused_kernels
+
 OWNED_KEYS = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "train.batch_size",
@@ -198,6 +200,8 @@ def build_engine(
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_clipping": 0.0 if clips_here else gradient_clipping,
     }
+    if torch.cuda.is_available():
+        use_fused_kernels(optimizer)
     engine, *_ = _import_deepspeed().initialize(
         model=module, optimizer=optimizer, lr_scheduler=lr_scheduler, config=config
     )

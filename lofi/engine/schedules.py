@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +23,12 @@ class ConstantConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """Multiplied by `factor` every `every_epochs`; LoFi's is 0.5 every 5 (section 4.2)."""
+    """Multiplied by `factor` every `every_epochs`, or at `milestones`; LoFi's is 0.5 every 5 (section 4.2)."""
 
-    every_epochs: int = 5
-    """Epochs between two multiplications."""
+    every_epochs: int | None = None
+    """Epochs between two multiplications; 5 where neither this nor milestones is given."""
+    milestones: tuple[int, ...] = ()
+    """Epochs finished before each multiplication, ascending, in place of every_epochs: [4, 6] is after the fourth and the sixth."""
     factor: float = 0.5
     """What the rate is multiplied by."""
     warmup_epochs: float = 0.0
@@ -33,7 +36,18 @@ class StepConfig:
 
     def __post_init__(self) -> None:
         _check_warmup(self.warmup_epochs)
-        if self.every_epochs < 1:
+        if self.milestones and self.every_epochs is not None:
+            raise ValueError(
+                f"schedule.milestones and schedule.every_epochs ({self.every_epochs}) both say when the rate falls; leave one "
+                "out, or set it to [] or null."
+            )
+        if self.milestones and not all(earlier < later for earlier, later in pairwise((0, *self.milestones))):
+            raise ValueError(
+                f"schedule.milestones is {list(self.milestones)}; it must be numbers of epochs, ascending, each at least 1."
+            )
+        if not self.milestones and self.every_epochs is None:
+            object.__setattr__(self, "every_epochs", 5)
+        if self.every_epochs is not None and self.every_epochs < 1:
             raise ValueError(f"schedule.every_epochs is {self.every_epochs}; it must be at least 1.")
         if not 0 < self.factor <= 1:
             raise ValueError(f"schedule.factor is {self.factor}; it must lie in (0, 1].")
@@ -64,7 +78,7 @@ def rate_factor(epoch: float, config: ScheduleConfig, *, num_epochs: int) -> flo
     if epoch < config.warmup_epochs:
         return epoch / config.warmup_epochs
     if isinstance(config, StepConfig):
-        return config.factor ** (int(epoch + 1e-9) // config.every_epochs)
+        return config.factor ** _num_falls(int(epoch + 1e-9), config)
     if isinstance(config, CosineConfig):
         share = (epoch - config.warmup_epochs) / max(1e-9, num_epochs - config.warmup_epochs)
         wave = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
@@ -85,6 +99,12 @@ def _factor_at_step(step: int, *, config: ScheduleConfig, num_epochs: int, steps
     if epoch < config.warmup_epochs:
         epoch = min(config.warmup_epochs, (step + 1) / steps_per_epoch)
     return rate_factor(epoch, config, num_epochs=num_epochs)
+
+
+def _num_falls(finished_epochs: int, config: StepConfig) -> int:
+    if config.every_epochs is None:
+        return sum(milestone <= finished_epochs for milestone in config.milestones)
+    return finished_epochs // config.every_epochs
 
 
 def _check_warmup(warmup_epochs: float) -> None:

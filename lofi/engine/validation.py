@@ -26,6 +26,9 @@ SELECTION_NOTE = (
     "bests alone"
 )
 
+MAX_DETAILS_SHOWN = 4
+"""In a validation's line; of more, such as mAP by tIoU, the first, the middle and the last."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
@@ -76,7 +79,7 @@ class Validation:
     def describe(self) -> str:
         """One line, in percent."""
         names = list(self.details)
-        shown = sorted({names[0], names[len(names) // 2], names[-1]}) if names else []
+        shown = names if len(names) <= MAX_DETAILS_SHOWN else [names[0], names[len(names) // 2], names[-1]]
         parts = ", ".join(f"{name} {100 * self.details[name]:.2f} %" for name in shown)
         when = f"epoch {self.epoch}" if self.step else "before training"
         return f"{when}: {self.measure} {100 * self.score:.2f} % ({parts}) in {self.seconds:.1f} s"

@@ -1,4 +1,5 @@
-"""What a step does otherwise on CUDA than on the CPU that plays the device: autocast's norms and softmax, and attention.
+"""What a step does otherwise on CUDA than on the CPU that plays the device: autocast's norms and softmax, attention, and
+optimizers in one call.
 
 CUDA's autocast runs layer norm, group norm and softmax in float32, and hands on float32 ("CUDA ops that autocast to float32"
 of PyTorch's autocast page); the CPU's leaves them in half precision. Of that list they are what our encoders and heads use
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+from lofi.engine.optimizers import use_fused_kernels
 
 IN_FLOAT32 = (nn.LayerNorm, nn.GroupNorm)
 SOFTMAX = (torch.softmax, torch.Tensor.softmax, F.softmax)
@@ -55,6 +58,11 @@ def cuda_autocast_norms(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             del norm.forward
+
+
+def step_all_weights_in_one_call(optimizer: torch.optim.Optimizer) -> None:
+    """As the engine does it on CUDA: by fused kernels, without temporaries."""
+    use_fused_kernels(optimizer)
 
 
 def _in_float32(run: Any, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from lofi.engine.run_directory import package_versions
 from lofi.fidelity import Fidelity
 from lofi.files import write_json
 from lofi.memory.counting import LiveTensorCount
-from lofi.memory.cuda_rules import cuda_rules
+from lofi.memory.cuda_rules import cuda_rules, step_all_weights_in_one_call
 from lofi.memory.fake import fake_tensors
 from lofi.memory.gpu_terms import read_gpu_terms
 from lofi.memory.made_up_batch import made_up_batch
@@ -119,6 +119,8 @@ def predict_peak(
             has_temporal_convolution=encoder is not None and encoder.has_temporal_convolution,
         )
         optimizer = build_optimizer(module, recipe.optimizer_config)
+        if options.device == "cuda":
+            step_all_weights_in_one_call(optimizer)
         weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         trained = sum(parameter.numel() for parameter in weights)
         zero = replace(zero, sent_bytes=sent_bytes_of(module, trained=weights, autocasts=precision != "fp32"))

@@ -15,6 +15,7 @@ from lofi.engine.optimizers import (
     SgdConfig,
     build_optimizer,
     parameter_groups,
+    use_fused_kernels,
 )
 from lofi.heads import HEADS
 from lofi.heads.proposals.alignment import AlignedLinear
@@ -209,3 +210,20 @@ def test_adamw_of_8_bits_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ValueError, match=r"adamw_8bit needs bitsandbytes .*lofi-sola\[lowmem\]"):
         build_optimizer(Module(), Adamw8bitConfig())
+
+
+@pytest.mark.parametrize("config", [SgdConfig(momentum=0.9), AdamwConfig(weight_decay=0.0)])
+def test_a_step_that_overflows_in_fp16_is_left_out_with_fused_kernels_too(config):
+    module = nn.Linear(2, 1, bias=False)
+    optimizer = build_optimizer(module, config)
+    use_fused_kernels(optimizer)
+    before = module.weight.detach().clone()
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for factor in (torch.inf, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(factor * module(torch.ones(1, 2)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if factor == torch.inf:
+            assert torch.equal(module.weight, before)
+    torch.testing.assert_close(module.weight, before - config.lr * torch.ones(1, 2))
