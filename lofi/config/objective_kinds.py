@@ -45,6 +45,8 @@ class ObjectiveKind:
     """Its options: the `objective:` block."""
     windows: "Callable[[Recipe, Sequence[AnnotatedVideo], Sequence[str]], list[Window]]"
     """(recipe, videos, classes) -> its training windows."""
+    left_out: "Callable[[Recipe, Sequence[AnnotatedVideo]], str] | None" = None
+    """(recipe, videos) -> which of them or of their segments no window is made of, in words; "" for none."""
     build: "Callable[[Recipe, Modules], nn.Module]"
     """The module that the engine trains."""
     takes: tuple[str, ...]

@@ -10,7 +10,14 @@ from lofi.config.objective_kinds import Modules, ObjectiveKind
 from lofi.data.annotations import AnnotatedVideo
 from lofi.data.feature_store import check_features, open_feature_directory
 from lofi.data.frame_windows import FrameWindows
-from lofi.data.pretext_windows import balanced_windows, bare_videos, labelled_stretches, region_windows
+from lofi.data.pretext_windows import (
+    balanced_windows,
+    bare_videos,
+    labelled_stretches,
+    region_windows,
+    short_segments,
+    short_videos,
+)
 from lofi.data.stretches import PairedStretches, StretchWindows
 from lofi.data.windows import clip_windows
 from lofi.detector import PREDICTION_CHUNK_SNIPPETS
@@ -140,6 +147,10 @@ def _each_video(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: Seq
     return bare_videos(videos, stretch_sec=_stretch_sec(recipe))
 
 
+def _short_videos(recipe: "Recipe", videos: Sequence[AnnotatedVideo]) -> str:
+    return short_videos(videos, stretch_sec=_stretch_sec(recipe))
+
+
 def _check_pal(recipe: "Recipe") -> None:
     _check_stretches(recipe)
     assert recipe.fidelity is not None
@@ -190,6 +201,10 @@ def _each_stretch(recipe: "Recipe", videos: Sequence[AnnotatedVideo], classes: S
     return labelled_stretches(videos, classes=classes, stretch_sec=_stretch_sec(recipe) / 2)
 
 
+def _short_segments(recipe: "Recipe", videos: Sequence[AnnotatedVideo]) -> str:
+    return short_segments(videos, stretch_sec=_stretch_sec(recipe) / 2)
+
+
 def _paired_stretches(recipe: "Recipe", frames: FrameWindows) -> PairedStretches:
     assert recipe.grid.frame_rate is not None
     return PairedStretches(frames, frame_rate=recipe.grid.frame_rate, seed=recipe.seed)
@@ -236,6 +251,7 @@ PRETEXTS = {
     "bsp": _labelled_pretext(
         config=BspConfig,
         windows=_bsp_windows,
+        left_out=_short_segments,
         build=_built_by(build_bsp, has_classes=False),
         takes_trimmed=True,
         frame_dataset=_paired_stretches,
@@ -246,6 +262,7 @@ PRETEXTS = {
     "pal": _pretext(
         config=PalConfig,
         windows=_pal_windows,
+        left_out=_short_videos,
         build=_build_pal,
         data_options=("validation_subset",),
         takes_labels=False,

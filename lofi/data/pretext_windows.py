@@ -92,7 +92,7 @@ def labelled_stretches(
     """
     videos = list(videos)
     windows = clip_windows(videos, classes=classes, clips_per_segment=clips_per_segment)
-    long_enough = [window for window in windows if window.length_sec >= stretch_sec - 1e-6]
+    long_enough = [window for window in windows if _holds(window.length_sec, stretch_sec=stretch_sec)]
     if not long_enough:
         longest = max(window.length_sec for window in windows)
         raise ValueError(
@@ -118,7 +118,7 @@ def bare_videos(
         ValueError: fewer than three videos do.
     """
     videos = list(videos)
-    long_enough = [video for video in videos if video.duration_sec >= stretch_sec - 1e-6]
+    long_enough = [video for video in videos if _holds(video.duration_sec, stretch_sec=stretch_sec)]
     if len(long_enough) < 3:
         raise ValueError(
             f"{len(long_enough)} of {len(videos)} videos hold {stretch_sec:g} s (fidelity.num_snippets x fidelity.frames / "
@@ -135,3 +135,26 @@ def bare_videos(
         for video in long_enough
         for _ in range(windows_per_video)
     ]
+
+
+def short_segments(videos: Iterable[AnnotatedVideo], *, stretch_sec: float) -> str:
+    """What `labelled_stretches` leaves out, in words; "" where that is nothing."""
+    lengths = [segment.end_sec - segment.start_sec for video in videos for segment in video.segments]
+    return _left_out("annotated segments", lengths, stretch_sec=stretch_sec)
+
+
+def short_videos(videos: Iterable[AnnotatedVideo], *, stretch_sec: float) -> str:
+    """What `bare_videos` leaves out, in words; "" where that is nothing."""
+    return _left_out("videos", [video.duration_sec for video in videos], stretch_sec=stretch_sec)
+
+
+def _left_out(what: str, lengths_sec: Sequence[float], *, stretch_sec: float) -> str:
+    count = sum(not _holds(length_sec, stretch_sec=stretch_sec) for length_sec in lengths_sec)
+    if count == 0:
+        return ""
+    verb = "does not hold" if count == 1 else "do not hold"
+    return f"{count} of {len(lengths_sec)} {what} {verb} the {stretch_sec:g} s that a stretch takes: left out"
+
+
+def _holds(length_sec: float, *, stretch_sec: float) -> bool:
+    return length_sec >= stretch_sec - 1e-6

@@ -65,6 +65,7 @@ def open_source(recipe: Recipe) -> Source:
     if recipe.data.features is not None:
         _say_unknown_features(recipe.data, annotations)
     windows = recipe.kind.windows(recipe, videos, annotations.classes)
+    say_left_out(recipe, videos, subset=recipe.data.training_subset)
     if recipe.data.repeat_labelled:
         failed = _failed_features(recipe)
         usable = [video for video in all_videos if video.name not in failed]
@@ -90,6 +91,13 @@ def open_source(recipe: Recipe) -> Source:
         feature_width=feature_width,
         skipped_videos=skipped,
     )
+
+
+def say_left_out(recipe: Recipe, videos: Sequence[AnnotatedVideo], *, subset: str) -> None:
+    """Say how many videos or segments of a subset the objective makes no window of."""
+    left_out = "" if recipe.kind.left_out is None else recipe.kind.left_out(recipe, videos)
+    if left_out:
+        say(f"{subset}: {left_out}")
 
 
 def _skipped_videos(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from lofi.data.sampler import PredictionPlan, build_loader
 from lofi.engine import deepspeed_engine
 from lofi.engine.validation import Judge, Scored
 from lofi.progress import track
-from lofi.stages.build import full_fidelity, open_windows
+from lofi.stages.build import full_fidelity, open_windows, say_left_out
 from lofi.stages.evaluate import prediction_autocast
 
 MAX_BATCH_WINDOWS = 32
@@ -36,6 +36,7 @@ def clip_judge(recipe: Recipe, annotations: Annotations, *, ranks: deepspeed_eng
             f"data.validation_subset {recipe.data.validation_subset}: {error} Or set objective.validate_every_epochs: null "
             "and objective.weights: newest."
         ) from error
+    say_left_out(recipe, videos, subset=recipe.data.validation_subset)
     dataset = open_windows(recipe, annotations, windows)
     plan = PredictionPlan(
         videos=[window.video for window in dataset.windows],

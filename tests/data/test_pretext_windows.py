@@ -13,6 +13,8 @@ from lofi.data.pretext_windows import (
     bare_videos,
     labelled_stretches,
     region_windows,
+    short_segments,
+    short_videos,
 )
 from lofi.data.stretches import cut_stretch
 from lofi.data.windows import clip_windows
@@ -88,6 +90,14 @@ def test_pasting_needs_three_videos_that_are_long_enough():
     assert all(window.segments == () for window in windows)
     with pytest.raises(ValueError, match="2 of 4 videos hold 8 s .* three are needed"):
         bare_videos(videos, stretch_sec=8.0)
+
+
+def test_what_is_too_short_for_a_stretch_is_counted():
+    videos = [video((1, 4, "shake"), (5, 6, "bounce"), (8, 12, "bounce")), video(duration_sec=2.5)]
+    stretch = "the 3 s that a stretch takes: left out"
+    assert short_videos(videos, stretch_sec=3.0) == f"1 of 2 videos does not hold {stretch}"
+    assert short_segments(videos, stretch_sec=3.0) == f"1 of 3 annotated segments does not hold {stretch}"
+    assert short_videos(videos, stretch_sec=2.5) == short_segments(videos, stretch_sec=1.0) == ""
 
 
 @pytest.mark.parametrize(("place", "start_sec"), [(0.0, 4.0), (0.5, 7.0), (1.0, 10.0)])

@@ -16,6 +16,13 @@ def test_step_schedule_changes_exactly_at_the_epoch_boundary():
     assert [factor(step) for step in (6, 7, 13, 14)] == [1.0, 0.5, 0.5, 0.25]
 
 
+def test_rates_fall_at_listed_epochs():
+    config = StepConfig(milestones=(4, 6), factor=0.01, warmup_epochs=2)
+    factor = step_factor(config, num_epochs=8, steps_per_epoch=3)
+    found = [factor(step) for step in (2, 11, 12, 17, 18, 23)]
+    assert found == pytest.approx([0.5, 1.0, 0.01, 0.01, 1e-4, 1e-4])
+
+
 def test_cosine_goes_from_one_through_half_to_its_final_factor():
     config = CosineConfig(warmup_epochs=2, final_factor=0.1)
     assert rate_factor(2, config, num_epochs=10) == 1.0
@@ -41,6 +48,9 @@ def test_a_cosine_never_rises_after_its_warmup():
     [
         (lambda: StepConfig(factor=1.5), r"schedule.factor is 1.5; it must lie in \(0, 1\]"),
         (lambda: StepConfig(every_epochs=0), "schedule.every_epochs is 0"),
+        (lambda: StepConfig(milestones=(4, 6), every_epochs=5), r"every_epochs \(5\) both say when"),
+        (lambda: StepConfig(milestones=(6, 4)), r"schedule.milestones is \[6, 4\]; .* ascending"),
+        (lambda: StepConfig(milestones=(0, 4)), r"schedule.milestones is \[0, 4\]; .* at least 1"),
         (lambda: CosineConfig(warmup_epochs=-1), "schedule.warmup_epochs is -1; it must not be negative"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pretext_clips import D, MeanEncoder, clip_batch
 from reference.slow_pasting import aligned, info_nce, pasted_frames
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import roi_align
 
 from lofi.batches import Views
@@ -233,6 +234,36 @@ def test_gradients_of_the_other_paths_equal_joint_ones(encode):
     for joint, other in zip(gradients(encode_joint), gradients(encode), strict=True):
         assert (joint != 0).any()
         torch.testing.assert_close(other, joint, rtol=1e-9, atol=1e-12)
+
+
+class CopiedFrames(TorchDispatchMode):
+    """Notes the bytes of every uint8 tensor that an operation makes; views make none."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype == torch.uint8:
+            there = {each.untyped_storage().data_ptr() for each in args if isinstance(each, torch.Tensor)}
+            storage = made.untyped_storage()
+            if storage.data_ptr() not in there:
+                self.sizes.append(storage.nbytes())
+        return made
+
+
+def test_pasting_copies_the_frames_of_the_chunk_that_is_encoded_and_no_others():
+    batch = stretches()
+    snippet_bytes = batch.frames[0, 0].nbytes
+    module = make(partial(encode_chunked, chunk_size=5))
+    with CopiedFrames() as forward:
+        total = module(batch).total
+    queries, keys = [5] * 4 + [4], [4] * 6  # snippets of each chunk: 4 synthetic videos of 6, twice
+    assert forward.sizes == [count * snippet_bytes for count in (*queries, *keys)]
+    with CopiedFrames() as backward:
+        total.backward()
+    assert backward.sizes == [count * snippet_bytes for count in [5] * 4]  # the last chunk was kept
 
 
 def test_the_key_encoder_is_a_moving_average_and_never_trains():

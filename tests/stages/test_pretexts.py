@@ -11,12 +11,14 @@ from safetensors.torch import load_file
 from tiny_runs import CHANNELS, ROOT, read_steps, recipe_file, tiny_overrides
 
 from lofi.config.load import load_recipe
+from lofi.data.annotations import read_annotations
 from lofi.data.synthetic import SyntheticConfig, write_benchmark
 from lofi.encoders.build import build_encoder
 from lofi.encoders.choices import TinyConfig
 from lofi.engine.checkpoint import list_checkpoints, newest_weights
 from lofi.stages.build import open_source
 from lofi.stages.chains import chain_folder, chain_stages, load_comparison
+from lofi.stages.list_videos import list_videos
 from lofi.stages.plan import PlanOptions, predict_peak
 from lofi.stages.profile_steps import ProfileOptions, measure_recipe
 from lofi.stages.train import run_training
@@ -76,13 +78,18 @@ def test_tsp_reads_the_global_features_of_an_extraction(trained, extracted):
     assert weights["region_head.weight"].shape == (2, 2 * width)
 
 
-def test_a_resumed_pal_run_has_the_queue_and_momentum_encoder_bit_for_bit(benchmark, tmp_path):
+def test_pal_on_a_folder_of_videos_resumes_with_queue_and_momentum_encoder_bit_for_bit(benchmark, tmp_path):
+    unlabelled = tmp_path / "unlabelled.json"
+    list_videos(benchmark.videos, output=unlabelled, validation_share=0.4)
+    assert read_annotations(unlabelled).classes == ()
     changes = {"train__epochs": 3, "train__keep_checkpoints": 3, "data__flip": True}
+    changes["data__annotations"] = unlabelled
     overrides = tiny_overrides("pal_tiny", benchmark, tmp_path / "run", **changes)
     recipe = load_recipe(recipe_file("pal_tiny"), overrides)
     run = run_training(recipe)
     first, *later = list_checkpoints(run.checkpoints)
     assert len(later) == 2
+    assert len(run.validation.read_text().splitlines()) == 1 + 3
     before = _state(later[-1])
     assert any(name.startswith("buffers.queue") for name in before)
     assert any(name.startswith("buffers.key_encoder") for name in before)
@@ -156,6 +163,19 @@ def test_global_features_of_other_videos_are_refused_before_training(benchmark, 
     database["another"] = next(iter(database.values()))
     recipe = load_with("tsp_tiny", benchmark, tmp_path, database, objective__global_features=extracted)
     assert "objective.global_features: 1 of 7 videos have no features" in refused(recipe)
+
+
+def test_videos_and_segments_that_are_too_short_are_counted_before_training(benchmark, tmp_path, capsys):
+    database = database_of(benchmark, "untrimmed")
+    first = next(entry for entry in database.values() if entry["subset"] == "training")
+    first |= {"duration": 1.5, "annotations": []}
+    open_source(load_with("pal_tiny", benchmark, tmp_path, database))
+    assert "training: 1 of 6 videos does not hold the 2 s" in capsys.readouterr().out
+    database = database_of(benchmark, "trimmed")
+    for entry in list(database.values())[:2]:
+        entry["annotations"][0]["segment"] = [0, 0.1]
+    open_source(load_with("bsp_tiny", benchmark, tmp_path, database))
+    assert "training: 2 of 10 annotated segments do not hold" in capsys.readouterr().out
 
 
 def test_two_videos_are_refused_before_training(benchmark, tmp_path):

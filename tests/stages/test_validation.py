@@ -15,7 +15,7 @@ from lofi.engine import loop
 from lofi.engine.checkpoint import list_checkpoints
 from lofi.engine.loop import Interrupted
 from lofi.engine.run_directory import RunDirectory
-from lofi.engine.validation import BEST_FILE, read_best, read_validations, run_weights
+from lofi.engine.validation import BEST_FILE, Validation, read_best, read_validations, run_weights
 from lofi.stages import train as train_stage
 from lofi.stages.evaluate import evaluate_run
 from lofi.stages.train import run_training
@@ -49,6 +49,19 @@ def own_recipe(benchmark, tmp_path):
 def validated(trained):
     """Validated after epochs 2, 4 and 5."""
     return RunDirectory(path=trained(NAME, **CHANGES, **VALIDATED))
+
+
+def test_a_validation_is_said_with_all_of_few_details_and_three_of_many():
+    def said(*names):
+        details = {name: place / 100 for place, name in enumerate(names)}
+        row = Validation(epoch=1, step=9, measure="score", score=0.5, details=details, seconds=2.0)
+        return row.describe()
+
+    types = "none 0.00 %, different_class 1.00 %, same_class 2.00 %, speed 3.00 %"
+    assert (
+        said("none", "different_class", "same_class", "speed") == f"epoch 1: score 50.00 % ({types}) in 2.0 s"
+    )
+    assert "(0.3 0.00 %, 0.5 2.00 %, 0.7 4.00 %)" in said("0.3", "0.4", "0.5", "0.6", "0.7")
 
 
 def without_times(rows):
