@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from lofi.data.feature_store import FeatureDirectory
 
@@ -44,12 +45,14 @@ def join_features(directories: Sequence[FeatureDirectory]) -> FeatureDirectory:
 
 
 def check_streams(directory: FeatureDirectory, streams: Sequence[Sequence[int]]) -> None:
-    """Raise ValueError where `head.streams`, [width, channels] of each, would cut the features of joined directories in other
-    places than they were joined at. Features of one directory may be several streams: any widths are fine."""
+    """Raise ValueError where `head.streams`, [width, channels] of each, would not cut the features of joined directories where
+    they were joined, or have another width together. A directory may be several streams, and all of them may be one."""
     found = [part.manifest.feature_width for part in directory.parts]
     asked = [width for width, _ in streams]
-    if found and asked != found:
+    if not found or asked == [sum(found)]:
+        return
+    if sum(asked) != sum(found) or not set(accumulate(found)) <= set(accumulate(asked)):
         raise ValueError(
             f"head.streams have widths {asked}, but data.features and data.joined_features have {found}, in that order; give "
-            "each directory its stream."
+            f"each directory one stream or several that have its width together, or all of them one of {sum(found)}."
         )

@@ -20,6 +20,8 @@ class InputSizes:
     """As messages name it."""
     native: Fidelity
     """Of one snippet: what the public weights were trained at."""
+    native_is_known: bool = True
+    """Else the network must be asked, and messages do not name it."""
     least_frames: int = 1
     least_side: int = 1
     """Pixels."""
@@ -38,14 +40,14 @@ class InputSizes:
 
     def check(self, fidelity: Fidelity) -> None:
         """Raise ValueError, naming the nearest usable values and the native ones, for a fidelity that is not taken."""
-        native = f"Native are {self.native_text} (frames x height x width)."
+        native = f" Native are {self.native_text} (frames x height x width)." if self.native_is_known else ""
         least = {"frames": self.least_frames, "height": self.least_side, "width": self.least_side}
         if any(getattr(fidelity, name) < value for name, value in least.items()):
             usable = ", ".join(
                 f"{name} {max(value, getattr(fidelity, name))}" for name, value in least.items() if value > 1
             )
             raise ValueError(
-                f"fidelity {fidelity} is too small for {self.encoder}, which {self.reason}; nearest usable: {usable}. {native}"
+                f"fidelity {fidelity} is too small for {self.encoder}, which {self.reason}; nearest usable: {usable}.{native}"
             )
         units = {"frames": self.frames_unit, "height": self.height_unit, "width": self.width_unit}
         for name, unit in units.items():
@@ -55,7 +57,7 @@ class InputSizes:
                 nearest = f"{lower} or {upper}" if lower else f"{upper}"
                 raise ValueError(
                     f"fidelity {fidelity}: {name} {value} is no multiple of {unit}: {self.encoder} {self.reason}; nearest usable: "
-                    f"{name} {nearest}. {native}"
+                    f"{name} {nearest}.{native}"
                 )
 
 
@@ -129,7 +131,10 @@ def videomae_sizes(*, patch: int) -> InputSizes:
 
 INPUT_SIZES: dict[str, Callable[[Any], InputSizes]] = {
     "tiny": lambda config: TINY,
-    "tsm": lambda config: tsm_sizes(temporal_shift_fraction=config.temporal_shift_fraction),
+    "tsm": lambda config: replace(
+        tsm_sizes(temporal_shift_fraction=config.temporal_shift_fraction),
+        native_is_known=config.library == "torchvision",
+    ),
     "r2plus1d": lambda config: R2PLUS1D_MMACTION2 if config.layout == "mmaction2" else R2PLUS1D,
     "resnet3d": lambda config: RESNET3D,
     "s3d": lambda config: S3D,

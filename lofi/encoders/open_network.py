@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 
 def open_network(build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` makes; where new tensors are fake, its parameters and buffers are, and no weight is ever allocated."""
+    """What `build` makes; where new tensors are fake, its parameters and buffers are, and no large weight is ever allocated."""
     if not isinstance(torch.empty(0), FakeTensor):
         return build()
     with unset_fake_temporarily(), _WeightsOnMeta():

@@ -86,7 +86,13 @@ class _CudaAttention(TorchFunctionMode):
             # recomputes keeps the rules.
             edge = get_gradient_edge(args[0])
             with self:
-                return torch.autograd.backward(edge, kwargs.get("gradient"))
+                return torch.autograd.backward(
+                    edge,
+                    kwargs.get("gradient"),
+                    retain_graph=kwargs.get("retain_graph"),
+                    create_graph=kwargs.get("create_graph", False),
+                    inputs=kwargs.get("inputs"),
+                )
         if func is F.scaled_dot_product_attention:
             return _attention(*args, **kwargs)
         if func in SOFTMAX and torch.is_autocast_enabled("cpu") and kwargs.get("dtype") is None:

@@ -42,7 +42,6 @@ from lofi.report.tables import (
 from lofi.report.units import bytes_text, count_text, duration_text, percent, rate_text
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-"""What all pages share."""
 
 
 def write_report(folder: str | Path) -> tuple[Path, Path]:

@@ -50,6 +50,8 @@ def write_sweep_report(folder: str | Path) -> list[Path]:
     sweep = sweep_points(report["rows"], knob=_knob(report))
     if _has_numbers(sweep):
         texts["sweep.svg"] = standalone_svg(sweep_plots.plot_sweep(sweep, legend=True))
+    else:
+        (folder / "sweep.svg").unlink(missing_ok=True)  # of a sweep that was here before
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]

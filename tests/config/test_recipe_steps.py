@@ -25,7 +25,7 @@ def overrides_of(path):
     plain = PLAIN[path]
     overrides = ["encoder.weights=null"] if "encoder" in plain else []
     if plain.get("fidelity", {}).get("reduction") == "cyclic":
-        overrides += ["fidelity.reduction=space_time", "fidelity.cycle=long"]
+        overrides += ["fidelity.reduction=space_time", "fidelity.cycle=long", "fidelity.cycle_every=null"]
     return overrides
 
 

@@ -60,11 +60,12 @@ def test_a_video_that_failed_in_one_of_them_failed(tmp_path):
     assert failed_videos(join_features([first, second])) == {"broken": "cut off"}
 
 
-def test_streams_must_be_the_joined_directories_in_their_order(tmp_path):
+def test_streams_must_be_cut_where_the_directories_were_joined(tmp_path):
     first, second = (make(tmp_path / str(width), width=width, rows={}) for width in (3, 2))
     joined = join_features([first, second])
-    check_streams(joined, [[3, 16], [2, 16]])
-    for wrong in ([[2, 16], [3, 16]], [[5, 32]]):
+    for right in ([[3, 16], [2, 16]], [[1, 8], [2, 8], [2, 16]], [[5, 32]]):
+        check_streams(joined, right)
+    for wrong in ([[2, 16], [3, 16]], [[1, 8], [4, 8]], [[3, 16], [2, 16], [1, 8]], [[6, 32]]):
         with pytest.raises(
             ValueError, match=r"head.streams have widths .*data.joined_features have \[3, 2\]"
         ):

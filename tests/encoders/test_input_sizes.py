@@ -45,6 +45,12 @@ def test_an_encoder_takes_what_is_known_of_it_before_it_is_built(name):
         encoder.check_fidelity(encoder.input_sizes.native)
 
 
+def test_before_timms_network_is_built_no_native_size_is_named():
+    fidelity = Fidelity(num_snippets=5, frames=3, height=31, width=33)
+    with pytest.raises(ValueError, match=r"too small for tsm, .*nearest usable: .*width 33\.$"):
+        INPUT_SIZES["tsm"](TsmConfig(library="timm", network="resnet26d")).check(fidelity)
+
+
 def test_the_native_fidelity_of_an_image_model_is_a_frame_of_its_size():
     with torch.device("meta"):
         encoder = build_image(ImageConfig(network="vit_small_patch14_dinov2"))

@@ -240,7 +240,7 @@ PLANNED_PATHS = (encode_checkpointed, partial(encode_chunked, chunk_size=1))
 
 
 @pytest.mark.parametrize("name", PLANNED)
-def test_a_step_of_every_gradient_path_is_planned_on_fake_tensors(name):
+def test_a_checkpointed_and_a_chunked_step_are_planned_on_fake_tensors(name):
     """Built, encoded and differentiated as on CUDA, without an allocation."""
     sizes = PLANNED_SIZES.get(name, USUAL)
     with fake_tensors():

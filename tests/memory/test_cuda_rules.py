@@ -120,3 +120,12 @@ def test_without_a_mask_heads_of_odd_width_keep_their_scores_in_float32_alone():
         saved, out = saved_by(lambda: F.scaled_dot_product_attention(*query_key_value(6)))
     assert out.dtype is torch.bfloat16
     assert not any(shape[-2:] == (L, L) for shape, _ in saved)
+
+
+def test_a_backward_pass_keeps_its_options():
+    x, y = torch.empty(3, requires_grad=True), torch.empty(3, requires_grad=True)
+    loss = (x * y).sum()
+    loss.backward(retain_graph=True, inputs=[x])
+    assert (x.grad is None, y.grad is None) == (False, True)
+    loss.backward()
+    assert y.grad.shape == y.shape

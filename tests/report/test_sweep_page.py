@@ -199,6 +199,14 @@ def test_write_sweep_report_leaves_page_tables_and_a_figure_with_names(tmp_path:
     assert {"frozen", "lofi_cyclic"} <= {
         text.text for text in figure.iter("{http://www.w3.org/2000/svg}text")
     }
+    without = [
+        {key: row[key] for key in ("scene_correlation", "method", "seed")} for row in one_sweep()["rows"]
+    ]
+    (tmp_path / "sweep.json").write_text(
+        json.dumps({**one_sweep(), "rows": [row | {"error": "no video"} for row in without]})
+    )
+    assert write_sweep_report(tmp_path) == written[:2]
+    assert not written[2].exists()
 
 
 @pytest.mark.parametrize(

@@ -57,11 +57,7 @@ def possible_networks(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, 
         import timm
 
         names = timm.list_models(timm_patterns) if timm_patterns else []
-        if depth and family in (
-            LIBRARY,
-            RUN,
-            PLAIN,
-        ):  # other families are of video networks, which timm has not
+        if depth and family in (LIBRARY, RUN, PLAIN):  # the others are of video networks, which timm has not
             names += [
                 name for name in timm.list_models(module="resnet") if re.search(rf"\D{depth}(\D|$)", name)
             ]
