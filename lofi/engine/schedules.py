@@ -28,7 +28,7 @@ class StepConfig:
     every_epochs: int | None = None
     """Epochs between two multiplications; 5 where neither this nor milestones is given."""
     milestones: tuple[int, ...] = ()
-    """Epochs finished before each multiplication, ascending, in place of every_epochs: [4, 6] is after the fourth and the sixth."""
+    """In place of every_epochs: multiplied when so many epochs are finished, ascending; [4, 6] is TSP's."""
     factor: float = 0.5
     """What the rate is multiplied by."""
     warmup_epochs: float = 0.0
@@ -38,8 +38,8 @@ class StepConfig:
         _check_warmup(self.warmup_epochs)
         if self.milestones and self.every_epochs is not None:
             raise ValueError(
-                f"schedule.milestones and schedule.every_epochs ({self.every_epochs}) both say when the rate falls; leave one "
-                "out, or set it to [] or null."
+                f"schedule.milestones and schedule.every_epochs ({self.every_epochs}) both say when the rate falls; set "
+                "schedule.milestones: [], or schedule.every_epochs: null."
             )
         if self.milestones and not all(earlier < later for earlier, later in pairwise((0, *self.milestones))):
             raise ValueError(
