@@ -1,10 +1,13 @@
 """Sources of weights by name, what is read of a checkpoint, and `python -m lofi.encoders.weights`."""
 
 import argparse
+import pickle
 import re
 import shlex
 import sys
+import tarfile
 
+import numpy as np
 import public_keys as keys
 import pytest
 import torch
@@ -12,6 +15,7 @@ import torchvision
 import yaml
 from safetensors.torch import save_file
 from tiny_runs import recipe_file
+from torch import nn
 
 from lofi.config.load import load_recipe
 from lofi.encoders.build import build_encoder
@@ -217,6 +221,20 @@ def truncated_zip(path):
     path.write_bytes(path.read_bytes()[:2000])
 
 
+def save_torchscript(path):
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 3), torch.ones(1, 2)), path)
+
+
+def save_arrays(path):
+    with path.open("wb") as file:
+        np.savez(file, weight=np.ones(3))
+
+
+def save_tar(path):
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("sys_info"))
+
+
 class Unknown:
     """No tensor and no plain value."""
 
@@ -230,6 +248,21 @@ NO_WEIGHTS = {
     "web page": (b"\n<!DOCTYPE html>\n<html><head>", "is no weights file but a web page"),
     "git-lfs pointer": (LFS, "is no weights file but a git-lfs pointer .* `git lfs pull`"),
     "gzip": (b"\x1f\x8b\x08" + bytes(20), "is no weights file but an archive: unpack it"),
+    "TorchScript": (save_torchscript, r"is no weights file but a TorchScript program: .*state_dict\(\), NEW"),
+    "npz": (save_arrays, "is no weights file but a zip archive that torch.save did not write: .* .npz"),
+    "protocol 4": (
+        lambda path: torch.save({"weight": torch.ones(2)}, path, pickle_protocol=4),
+        "is no weights file but a pickle of protocol 4, .* save its state dict again",
+    ),
+    "plain pickle": (
+        lambda path: path.write_bytes(pickle.dumps({"weight": [1.0]}, protocol=4)),
+        "is no weights file but a pickle of protocol 4, .* save its state dict again",
+    ),
+    "plain pickle of protocol 2": (
+        lambda path: path.write_bytes(pickle.dumps({"weight": [1.0]}, protocol=2)),
+        "is no weights file but a pickle that torch.save did not write",
+    ),
+    "old tar": (save_tar, "is no weights file but a checkpoint in the tar format of PyTorch's first"),
     "unsafe": (
         lambda path: torch.save({"model": Unknown()}, path),
         r"holds more than tensors and plain values \(test_weights_command.Unknown\), .*If you trust it",
@@ -249,7 +282,7 @@ def test_a_file_that_holds_no_weights_is_named_for_what_it_is(kind, suffix, comm
     code, _, err = command(file)
     assert code == 2
     assert re.search(f"^error: encoder.weights: .*file.{suffix} {message}", err), err
-    assert ("weights_only=False" in err) == (kind == "unsafe")
+    assert ("weights_only=False" in err) == (kind in ("unsafe", "old tar"))
 
 
 def test_a_safetensors_file_of_another_name_is_read(tmp_path):
@@ -354,10 +387,21 @@ def test_of_a_network_that_its_keys_do_not_tell_the_command_says_how_to_name_it_
     code, out, _ = command(tmp_path / "vgg.pth")
     assert code == 1
     assert (
-        "fits      no encoder; none has a place for any tensor\nnetwork   its keys do not tell it; if it is timm's image network"
+        "fits      no encoder; none has a place for any tensor\nnetwork   its keys do not tell it; if it is one of timm's"
         in out
     )
     assert "amiss" not in out
+
+
+def test_of_a_resnet_with_a_tensor_missing_the_command_does_not_say_that_its_keys_tell_nothing(
+    command, tmp_path
+):
+    shapes = keys.library("resnet18")
+    del shapes["layer1.0.conv2.weight"]
+    torch.save(keys.unfilled(shapes), tmp_path / "resnet.pth")
+    code, out, _ = command(tmp_path / "resnet.pth")
+    assert (code, "its keys do not tell it" in out) == (1, False)
+    assert "nearest is tsm" in out
 
 
 def test_the_command_has_help_with_examples(command, capsys):

@@ -184,14 +184,16 @@ def describe(source: Source, found: Sequence[Candidate], *, weights: str, most: 
         num_loaded = len(best.fit.loaded)
         nearest = f"nearest is {best.title}: {num_loaded} of {best.num_tensors} tensors"
         lines.append(f"fits      no encoder; {nearest if num_loaded else 'none has a place for any tensor'}")
-        if len(found) == 1 or num_loaded >= NEAR * best.num_tensors:
+        is_near = num_loaded >= NEAR * best.num_tensors
+        if len(found) == 1 or is_near:
             lines += _dropped(best.fit)
             lines += [f"amiss     {part}" for part in best.fit.problems(most=most).split("; ")]
         if len(found) > 1 and family in (LIBRARY, PLAIN):
-            lines.append(
-                "network   its keys do not tell it; if it is timm's image network, name it: --encoder image network=NAME; a ResNet, RegNet or ConvNeXt also: "
-                "--encoder tsm network=NAME (library=timm)"
-            )
+            if_so = "if it is another" if is_near else "its keys do not tell it; if it is one"
+            lines += [
+                f"network   {if_so} of timm's image networks, name it: --encoder image network=NAME",
+                "          a ResNet, RegNet or ConvNeXt also: --encoder tsm network=NAME (library=timm)",
+            ]
         return "\n".join(lines)
     for each in whole[:most]:
         lines.append(f"fits      {each.title}: {len(each.fit.loaded)} of {each.num_tensors} tensors")
@@ -234,6 +236,8 @@ def _joined(options: Mapping[str, Any]) -> str:
 
 def as_yaml(value: Any) -> str:
     """A value of an option as a recipe and a `key=value` have it: [layer4.1*,other], "*.weight", 3."""
+    if value is None:
+        return "null"
     if isinstance(value, tuple | list):
         return f"[{','.join(map(as_yaml, value))}]"
     if isinstance(value, str) and not (
