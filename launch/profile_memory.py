@@ -87,11 +87,14 @@ def main() -> int:
         )
         recipes = load_recipes(files, overrides, parts=OWN_PARTS.joined(SOLA))
         predicted = [] if arguments.predicted is None else read_memory_rows(arguments.predicted)
+        not_planned: tuple[str, ...] = ()
         if arguments.predict:
-            predicted = run_plan(recipes, options=options_of_this_device(assumed=assumed)).rows
-        return run_profile(
+            planned = run_plan(recipes, options=options_of_this_device(assumed=assumed))
+            predicted, not_planned = planned.rows, planned.failed
+        code = run_profile(
             recipes, options=options, output=output, predicted=predicted, restart=arguments.restart
         )
+        return code or (1 if not_planned else 0)
 
     return run_command(profile)
 

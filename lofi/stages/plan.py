@@ -1,6 +1,7 @@
 """Plan: recipe -> predicted peak bytes of a step, without data, without weights and without a GPU."""
 
 import time
+import traceback
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -168,8 +169,8 @@ def run_plan(
 ) -> Planned:
     """Predict every recipe, print the table, and write the rows to a memory.json where one is named.
 
-    Of several recipes one that cannot be planned is a line at the end. An only one raises: ValueError, with its name, or
-    whatever else went wrong in it.
+    Of several recipes one that cannot be planned is a line at the end, with a traceback above where the error is no
+    ValueError but a bug's. An only one raises: ValueError, with its name, or whatever else went wrong in it.
     """
     rows, failed = [], []
     begin = time.perf_counter()
@@ -183,6 +184,8 @@ def run_plan(
             except Exception as error:
                 if len(recipes) > 1:
                     failed.append(f"{each.name}: {_reason(error)}")
+                    if not isinstance(error, ValueError):
+                        say("".join(traceback.format_exception(error)).rstrip())
                 elif isinstance(error, ValueError):
                     raise ValueError(f"{each.name}: {error}") from error
                 else:
@@ -192,7 +195,7 @@ def run_plan(
     if rows:
         print_plan(rows)
     say(f"planned in {seconds:.1f} s")
-    if output is not None:
+    if output is not None and rows:
         write_json(output, rows)
         say(f"written: {output}")
     for line in failed:
@@ -205,7 +208,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValueError):
         return " ".join(str(error).split())
     first = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {first} (planned alone it shows where)"
+    return f"{type(error).__name__}: {first} (its traceback is above)"
 
 
 def training_files(files: Sequence[str]) -> list[str]:

@@ -57,6 +57,19 @@ def test_a_recipe_that_cannot_be_planned_is_named_and_the_others_are_planned(cal
     ]
 
 
+def test_a_bug_leaves_its_traceback_and_no_empty_plan_is_written(call, arguments, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("gone")
+
+    monkeypatch.setattr("lofi.stages.plan.predict_peak", fail)
+    joint = recipe_file("full_tiny_actionformer")
+    code, output, _ = call("plan_memory", joint, arguments[0], "--json", tmp_path / "plan.json")
+    assert code == 1
+    assert 'raise KeyError("gone")' in output
+    assert "not planned: full_tiny_actionformer: KeyError: 'gone'" in output
+    assert not (tmp_path / "plan.json").exists()
+
+
 def test_recipes_that_do_not_train_are_left_out_with_a_line(call, arguments, tmp_path):
     extraction = recipe_file("extract_tiny")
     code, output, _ = call("plan_memory", extraction, *arguments, "--json", tmp_path / "plan.json")
