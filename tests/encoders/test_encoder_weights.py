@@ -16,6 +16,7 @@ from lofi.encoders.tiny import Tiny
 from lofi.encoders.tsm import Tsm
 from lofi.encoders.video_resnet import open_r2plus1d
 from lofi.encoders.weights import find_weights, load_encoder_weights
+from lofi.encoders.weights.files import read_weights
 
 SMALL = (4, 5, 6)
 
@@ -279,3 +280,16 @@ def test_a_failed_download_says_so(monkeypatch):
         ValueError, match="could not download KINETICS400_V1 of r2plus1d_18 .no route to host."
     ):
         build_encoder("r2plus1d", R2plus1dConfig(weights="torchvision:KINETICS400_V1"))
+
+
+def test_a_header_whose_length_begins_as_a_pickle_does_is_safetensors_all_the_same(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    state = {"a": torch.arange(3.0)}
+    for padding in range(64):
+        save_file(state, path, metadata={"note": " " * 8 * padding})
+        if path.read_bytes().startswith(b"\x80"):
+            break
+    else:
+        raise AssertionError("no header of such a length")
+    tensors, _ = read_weights(path)
+    assert torch.equal(tensors["a"], state["a"])

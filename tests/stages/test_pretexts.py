@@ -201,7 +201,6 @@ def test_one_class_is_refused_before_training(benchmark, tmp_path):
         ("pal_tiny", {"deepspeed__zero_optimization__stage": 3}, "stage: 3 is refused"),
         ("pal_tiny", {"fidelity__reduction": "time"}, "only none and space"),
         ("pal_tiny", {"data__snippet_jitter": 0.5}, "data.snippet_jitter has no effect"),
-        ("pal_tiny", {"data__blur": 0.5, "fidelity__width": 6}, "both sides must be at least 7"),
         ("bsp_tiny", {"fidelity__num_snippets": 6}, "it must be 4"),
         ("bsp_tiny", {"fidelity__frames": 2}, "needs 4 frames"),
         ("tsp_tiny", {"grid__frame_rate": 2}, "would reach into the actions"),
