@@ -127,6 +127,7 @@ def test_snippets_that_touch_at_a_frame_rate_are_taken(benchmark, tmp_path):
 
 def test_an_objective_of_single_vectors_is_refused(benchmark, tmp_path):
     changes = {"encoder.name": "videomae", "encoder.size": "small", "encoder.feature": "tubelet"}
+    changes |= {"fidelity.height": 32, "fidelity.width": 32}
     own = [each for each in tiny_overrides("tac_tiny", benchmark, tmp_path) if "encoder." not in each]
     with pytest.raises(ValueError, match="refused with objective: tac, which takes one vector per snippet"):
         load_recipe(recipe_file("tac_tiny"), [*own, *(f"{key}={value}" for key, value in changes.items())])
