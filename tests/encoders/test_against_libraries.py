@@ -37,8 +37,6 @@ VIDEO = {
     "r3d_18": (lambda: open_resnet3d(network="r3d_18"), "fc", (2, 32, 34)),
     "mc3_18": (lambda: open_resnet3d(network="mc3_18"), "fc", (2, 32, 34)),
     "swin3d_t": (lambda: Swin3d(network="swin3d_t"), "head", (3, 33, 36)),
-    "swin3d_s": (lambda: Swin3d(network="swin3d_s"), "head", (2, 32, 36)),
-    "swin3d_b": (lambda: Swin3d(network="swin3d_b"), "head", (2, 32, 36)),
     "mvit_v2_s": (Mvit, "head", (4, 32, 64)),
 }
 
@@ -55,6 +53,15 @@ def test_video_networks_equal_torchvisions(name):
     with torch.no_grad():
         expected = library(encoder.normalize(frames, order="NCTHW"))
         torch.testing.assert_close(encoder(frames), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["swin3d_s", "swin3d_b"])
+def test_larger_swins_have_torchvisions_tensors(name):
+    with torch.device("meta"):
+        encoder, library = Swin3d(network=name), torchvision.models.get_model(name, weights=None)
+    library.head = nn.Identity()
+    found = {own_name(encoder, key): value.shape for key, value in encoder.state_dict().items()}
+    assert found == {key: value.shape for key, value in library.state_dict().items()}
 
 
 def test_s3d_equals_torchvisions_where_one_pooling_window_is_the_whole_map():
@@ -186,9 +193,8 @@ def test_image_encoders_equal_timm_frame_by_frame(name):
         torch.testing.assert_close(encoder(frames), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["small", "base"])
-def test_videomae_equals_timms_own_blocks(name):
-    size = SIZES[name]
+def test_videomae_equals_timms_own_blocks():
+    size = SIZES["small"]
     encoder = Videomae(size).eval()
     with torch.device("meta"):
         blocks = [Block(size.width, size.heads, qkv_bias=True).eval() for _ in range(size.depth)]
@@ -201,6 +207,17 @@ def test_videomae_equals_timms_own_blocks(name):
         for block in blocks:
             x = block(x)
         torch.testing.assert_close(encoder(frames), encoder.fc_norm(x.mean(1)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in SIZES if name not in ("small", "giant")])
+def test_larger_videomaes_have_the_tensors_of_timms_blocks(name):
+    size = SIZES[name]
+    with torch.device("meta"):
+        encoder, block = Videomae(size), Block(size.width, size.heads, qkv_bias=True)
+    expected = {key: value.shape for key, value in block.state_dict().items()}
+    assert len(encoder.blocks) == size.depth
+    for own in encoder.blocks:
+        assert {key: value.shape for key, value in own.state_dict().items()} == expected
 
 
 def test_the_sine_table_is_interpolated_in_time_and_space():
