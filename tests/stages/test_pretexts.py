@@ -297,6 +297,13 @@ def test_pal_finds_the_counterpart_of_a_bin_twelve_times_as_often_as_chance_and_
     assert after["score"] > before["score"] + 0.05
 
 
+def test_frames_narrower_than_the_blur_reaches_are_refused(benchmark, tmp_path):
+    own = [each for each in tiny_overrides("pal_tiny", benchmark, tmp_path) if "encoder." not in each]
+    changes = ["encoder.name=swin3d", "data.blur=0.5", "fidelity.width=6"]
+    with pytest.raises(ValueError, match="both sides must be at least 7"):
+        load_recipe(recipe_file("pal_tiny"), [*own, *changes])
+
+
 def test_chains_hand_on_global_features_and_join_streams(monkeypatch):
     monkeypatch.chdir(ROOT)
     comparison = load_comparison("configs/synthetic/compare_pretexts.yaml")
